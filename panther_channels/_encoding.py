@@ -1,0 +1,54 @@
+"""Python values to WebSocket frames, and to the one field of an event on a channel layer.
+
+A ``str`` is a text frame, ``bytes`` are a binary frame, everything else is a text frame of JSON.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from django.core.serializers.json import DjangoJSONEncoder
+
+_encode_unknown = DjangoJSONEncoder().default
+
+
+def to_json(value: Any) -> str:
+    """Compact JSON as orjson writes it; what orjson doesn't know, ``DjangoJSONEncoder`` may.
+
+    Raises:
+        TypeError: nothing can encode the value, as orjson says.
+    """
+    return orjson.dumps(value, _encode_unknown).decode()
+
+
+def to_event(value: Any) -> dict[str, str]:
+    """The field that carries a value over a channel layer: ``text``, ``base64`` or ``json``.
+
+    Its content is always a ``str``, since a layer may be set to serialise with JSON, which has no
+    bytes. What can't be encoded fails here, at the sender, where the mistake is.
+
+    Raises:
+        TypeError: the value is not JSON.
+        UnicodeEncodeError: a ``str`` holds a lone surrogate, which UTF-8 can't say.
+    """
+    if isinstance(value, str):
+        value.encode()
+        return {"text": value}
+    if isinstance(value, bytes):
+        return {"base64": b64encode(value).decode()}
+    return {"json": to_json(value)}
+
+
+def from_event(event: Mapping[str, Any]) -> Any:
+    """The value that :func:`to_event` was given, as JSON renders it.
+
+    Raises:
+        LookupError: the event carries none of the fields.
+        ValueError: what it carries can't be decoded.
+    """
+    if "text" in event:
+        return event["text"]
+    if "base64" in event:
+        return b64decode(event["base64"])
+    return orjson.loads(event["json"])

@@ -1,0 +1,76 @@
+"""Facts of the handshake request, as Panther names them."""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+# Values that must not reach a log by printing the headers.
+_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol"})
+
+
+class Headers:
+    """Request headers by attribute or by item: ``headers.user_agent``, ``headers["user-agent"]``.
+
+    Names are case-insensitive (RFC 9110 section 5.1), ``-`` and ``_`` are the same, and a missing
+    name is ``None``. A repeated header is joined with a comma (section 5.3), cookies with a semicolon.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[str, str] = {}
+        for raw_name, raw_value in pairs:
+            name, value = raw_name.decode("latin-1").lower(), _decode(raw_value)
+            if name in self._values:
+                separator = "; " if name == "cookie" else ","
+                value = f"{self._values[name]}{separator}{value}"
+            self._values[name] = value
+
+    def __getattr__(self, name: str) -> str | None:
+        if name.startswith("__"):  # what copy, pickle and inspect look for is no header
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> str | None:
+        return self._values.get(name.lower().replace("_", "-"))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self[name] is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        shown = (f"{k}={'***' if k in _SECRET else v}" for k, v in self._values.items())
+        return f"Headers({', '.join(shown)})"
+
+    def get_cookies(self) -> dict[str, str]:
+        """The cookies by name, values as they were sent; what isn't ``name=value`` is left out."""
+        pairs = (chunk.split("=", 1) for chunk in (self["cookie"] or "").split(";") if "=" in chunk)
+        return {name.strip(): value for name, value in pairs}
+
+
+class Address(NamedTuple):
+    """One end of the connection; prints as ``ip:port``."""
+
+    ip: str
+    port: int | None
+
+    def __str__(self) -> str:
+        return f"{self.ip}:{self.port}"
+
+
+def query_params(query_string: bytes) -> dict[str, str]:
+    """The parameters of a query string: of a repeated name the last, blank values dropped."""
+    return dict(parse_qsl(query_string.decode("utf-8", "replace")))
+
+
+def _decode(value: bytes) -> str:
+    # Header values are UTF-8 in practice and latin-1 by the RFC; latin-1 can't fail.
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

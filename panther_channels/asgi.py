@@ -1,0 +1,118 @@
+"""The ASGI application: HTTP to Django, WebSockets to their classes, and the lifespan."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from channels.routing import URLRouter
+from django.conf import settings
+from django.core import asgi
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLPattern, is_valid_path, re_path
+
+from panther_channels import conf, status
+from panther_channels.routing import build_url_patterns
+
+logger = logging.getLogger("panther_channels")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def get_asgi_application(urls: dict[str, Any] | None = None) -> "Application":
+    """Set Django up, and return the application for ``ASGI_APPLICATION``.
+
+    A drop-in for the function of the same name in ``django.core.asgi``.
+
+    Args:
+        urls: the dict of WebSocket URLs. Default: the setting ``WS_URLS``.
+
+    Raises:
+        ImproperlyConfigured: there are no URLs, or something is wrong with one of them.
+    """
+    django = asgi.get_asgi_application()
+    found = conf.urls() if urls is None else urls
+    if found is None:
+        raise ImproperlyConfigured(
+            "There are no WebSocket URLs: set WS_URLS to the dotted path of a dict, such as "
+            '"project.urls.websocket_urls", or hand the dict to get_asgi_application().'
+        )
+    return Application(django, build_url_patterns(found))
+
+
+class Application:
+    """An ASGI application that serves HTTP by Django and WebSockets by URL.
+
+    Args:
+        http: the application for HTTP.
+        patterns: what ``build_url_patterns()`` gave.
+    """
+
+    def __init__(self, http: Any, patterns: list[URLPattern]) -> None:
+        self._http = http
+        self._patterns = patterns
+        self._websocket = URLRouter([*patterns, re_path(r"", _refuse)])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection, or the lifespan of the server."""
+        if scope["type"] == "websocket":
+            root_path = scope.get("root_path", "")
+            inside = scope["path"].startswith(root_path)
+            await (self._websocket if inside else _refuse)(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _serve_lifespan(receive, send)
+        elif scope["type"] == "http" and self._is_websocket_only(scope["path"]):
+            await _demand_upgrade(send)
+        else:
+            await self._http(scope, receive, send)
+
+    def _is_websocket_only(self, path: str) -> bool:
+        below = path.lstrip("/")
+        if not any(pattern.pattern.match(below) for pattern in self._patterns):
+            return False
+        slashed = settings.APPEND_SLASH and not path.endswith("/") and is_valid_path(f"{path}/")
+        return not (slashed or is_valid_path(path))
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    logger.info("No WebSocket URL matches the path %r.", scope["path"])
+    await receive()  # websocket.connect
+    if "websocket.http.response" in scope.get("extensions", {}):
+        await _respond(send, status.HTTP_404_NOT_FOUND, "Not Found", prefix="websocket.")
+    else:
+        await send({"type": "websocket.close", "code": status.WS_1000_NORMAL_CLOSURE})
+
+
+async def _demand_upgrade(send: Send) -> None:
+    detail = "This URL is a WebSocket: connect to it with the WebSocket protocol."
+    # RFC 9110 section 15.5.22: the response says what to upgrade to.
+    upgrade = [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
+    await _respond(send, status.HTTP_426_UPGRADE_REQUIRED, detail, extra=upgrade)
+
+
+async def _respond(
+    send: Send,
+    code: int,
+    detail: str,
+    *,
+    prefix: str = "",
+    extra: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    body = json.dumps({"detail": detail}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *(extra or ()),
+    ]
+    await send({"type": f"{prefix}http.response.start", "status": code, "headers": headers})
+    await send({"type": f"{prefix}http.response.body", "body": body})
+
+
+async def _serve_lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

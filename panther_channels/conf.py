@@ -1,0 +1,48 @@
+"""The only reader of the ``WS_*`` settings.
+
+Every function reads at the moment of its call, so that ``override_settings`` works, and imports
+what a dotted path names. What can't be read is an ``ImproperlyConfigured`` that names the setting.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+
+def urls() -> Any:
+    """``WS_URLS``: a dict of URLs, or the dotted path of one. Default: ``None``."""
+    return _imported("WS_URLS", getattr(settings, "WS_URLS", None))
+
+
+def authentication() -> Any:
+    """``WS_AUTHENTICATION``: used where a class sets no ``auth``. Default: ``None``."""
+    return _imported("WS_AUTHENTICATION", getattr(settings, "WS_AUTHENTICATION", None))
+
+
+def middlewares() -> tuple[Callable[..., Any], ...]:
+    """``WS_MIDDLEWARES``: middleware classes or their dotted paths, outermost first. Default: none."""
+    value = getattr(settings, "WS_MIDDLEWARES", None) or ()
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ImproperlyConfigured(f"WS_MIDDLEWARES must be a list, not {value!r}.")
+    classes = tuple(_imported("WS_MIDDLEWARES", item) for item in value)
+    for item in classes:
+        if not callable(item):
+            raise ImproperlyConfigured(f"WS_MIDDLEWARES: {item!r} is no middleware class.")
+    return classes
+
+
+def channel_layer() -> str:
+    """``WS_CHANNEL_LAYER``: an alias in ``CHANNEL_LAYERS``. Default: ``"default"``."""
+    return str(getattr(settings, "WS_CHANNEL_LAYER", "default"))
+
+
+def _imported(setting: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return import_string(value)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{setting}: can't import {value!r}: {error}") from error

@@ -1,0 +1,91 @@
+"""The exceptions of this package.
+
+::
+
+    PantherChannelsError
+    ├── ConnectionNotFoundError
+    └── BaseError
+        ├── WebsocketError
+        ├── AuthenticationAPIError
+        ├── AuthorizationAPIError
+        └── InvalidPathVariableAPIError
+
+Errors in settings and URLs are Django's own :exc:`~django.core.exceptions.ImproperlyConfigured`;
+bad arguments are :exc:`ValueError` or :exc:`TypeError`.
+"""
+
+from typing import Any
+
+from panther_channels import status
+
+
+class PantherChannelsError(Exception):
+    """The base of everything that this package raises itself."""
+
+
+class ConnectionNotFoundError(PantherChannelsError):
+    """No open connection has the id that was asked for."""
+
+    def __init__(self, connection_id: str) -> None:
+        super().__init__(connection_id)
+        self.connection_id = connection_id
+
+    def __str__(self) -> str:
+        return f"No open connection has the id {self.connection_id!r}."
+
+
+class BaseError(PantherChannelsError):
+    """A refusal with a detail for the client and a status code (Panther's ``BaseError``).
+
+    Raised by an authentication, a permission, a middleware or ``connect()`` before the connection is
+    accepted, it refuses the handshake. Raised later by a hook, it closes the connection: with
+    its own code and detail where the code may be sent in a close frame, else with 1011.
+
+    Args:
+        detail: what is wrong; the class's own ``detail`` by default.
+        status_code: an HTTP status or a WebSocket close code; the class's own by default.
+    """
+
+    detail: Any = "Internal Server Error"
+    status_code: int = status.HTTP_500_INTERNAL_SERVER_ERROR
+
+    def __init__(self, detail: Any = None, status_code: int | None = None) -> None:
+        super().__init__(detail, status_code)
+        if detail is not None:
+            self.detail = detail
+        if status_code is not None:
+            self.status_code = status_code
+
+    def __str__(self) -> str:
+        return str(self.detail)
+
+
+class WebsocketError(BaseError):
+    """The connection is not in a state for this, or a hook wants it closed with a code (1011)."""
+
+    detail = "Internal Error"
+    status_code = status.WS_1011_INTERNAL_ERROR
+
+
+class AuthenticationAPIError(BaseError):
+    """The credentials are bad (401)."""
+
+    detail = "Authentication Error"
+    status_code = status.HTTP_401_UNAUTHORIZED
+
+
+class AuthorizationAPIError(BaseError):
+    """The user may not do this (403)."""
+
+    detail = "Permission Denied"
+    status_code = status.HTTP_403_FORBIDDEN
+
+
+class InvalidPathVariableAPIError(BaseError):
+    """A part of the path does not fit the annotation of the parameter that takes it (400)."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+
+    def __init__(self, value: str, variable_type: Any) -> None:
+        name = getattr(variable_type, "__name__", None) or str(variable_type)
+        super().__init__(f"Path variable `{value}` is not `{name}`")

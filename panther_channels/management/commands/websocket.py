@@ -1,0 +1,83 @@
+"""``manage.py websocket``: reach the open connections of this project's servers."""
+
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import orjson
+from asgiref.sync import async_to_sync
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError
+
+from panther_channels import conf, status
+from panther_channels.connections import (
+    close_websocket_connection,
+    is_connection_id,
+    send_message_to_websocket,
+)
+
+
+class Command(BaseCommand):
+    """Send to an open WebSocket connection, or close it."""
+
+    help = "Send a message to an open WebSocket connection, or close it, by its connection_id."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Two subcommands: ``send`` and ``close``."""
+        actions = parser.add_subparsers(dest="action", required=True)
+        send = actions.add_parser("send", help="send a message")
+        send.add_argument("id", help="the connection_id")
+        send.add_argument("text", nargs="?", help="the message; - reads standard input")
+        send.add_argument("--json", action="store_true", help="the text is JSON: send it compact")
+        send.add_argument(
+            "--bytes-from", metavar="FILE", help="send this file as bytes; - reads standard input"
+        )
+        close = actions.add_parser("close", help="close the connection")
+        close.add_argument("id", help="the connection_id")
+        close.add_argument("--code", type=int, default=status.WS_1000_NORMAL_CLOSURE)
+        close.add_argument("--reason", default="", help="at most 123 bytes of UTF-8")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run the subcommand."""
+        connection_id = options["id"]
+        if not is_connection_id(connection_id):
+            raise CommandError(
+                f"{connection_id!r} is no connection_id: that is 32 lower-case hexadecimal digits."
+            )
+        _check_layer()
+        try:
+            if options["action"] == "send":
+                async_to_sync(send_message_to_websocket)(connection_id, _message(options))
+            else:
+                close = async_to_sync(close_websocket_connection)
+                close(connection_id, options["code"], options["reason"])
+        except (ImproperlyConfigured, ValueError, TypeError, OSError) as error:
+            raise CommandError(str(error)) from error
+        if options["verbosity"] > 0:
+            self.stdout.write(
+                f"Handed to the channel layer for {connection_id}; it reaches the connection if "
+                "that is open."
+            )
+
+
+def _check_layer() -> None:
+    alias = conf.channel_layer()
+    if isinstance(get_channel_layer(alias), InMemoryChannelLayer):
+        raise CommandError(
+            f'CHANNEL_LAYERS["{alias}"] is the in-memory layer, which reaches nothing outside its '
+            "own process, and the connections are in the server's. Set its BACKEND to "
+            '"channels_redis.pubsub.RedisPubSubChannelLayer", for the server and for this command.'
+        )
+
+
+def _message(options: dict[str, Any]) -> Any:
+    text, source = options["text"], options["bytes_from"]
+    if (text is None) == (source is None) or (options["json"] and source is not None):
+        raise CommandError("Give either TEXT, with or without --json, or --bytes-from FILE.")
+    if source is not None:
+        return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    if text == "-":
+        text = sys.stdin.buffer.read().decode()
+    return orjson.loads(text) if options["json"] else text

@@ -1,0 +1,197 @@
+"""What daphne leaves out of ASGI's WebSocket messages, mended in the process that runs daphne.
+
+Written for daphne 4.2.3 with autobahn 26.10.2. Each mend is one function or attribute whose text
+says what daphne does without it, and has a test that fails once daphne no longer needs it.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+# First, for it installs the reactor that runs on asyncio; autobahn alone would take another one.
+from daphne.server import Server  # isort: skip
+from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
+from daphne import ws_protocol
+from daphne.utils import HEADER_NAME_RE
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
+
+from panther_channels import status
+
+logger = logging.getLogger("panther_channels")
+
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_daphne_create_application = Server.create_application
+
+
+def install() -> None:
+    """Mends daphne in this process: every connection that is made from here on.
+
+    A second call does nothing, and where daphne is imported but does not serve, the first neither.
+    """
+    if issubclass(ws_protocol.WebSocketFactory.protocol, WebSocketProtocol):
+        return
+    ws_protocol.WebSocketFactory.protocol = WebSocketProtocol
+    Server.create_application = _create_application
+    Server.kill_all_applications = _kill_all_applications
+    # For autobahn, a client that answers our 1014 with the same has broken the protocol.
+    if status.WS_1014_BAD_GATEWAY not in AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED:
+        AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.append(status.WS_1014_BAD_GATEWAY)
+
+
+class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
+    """daphne's protocol with its omissions mended."""
+
+    muted: bool
+
+    # autobahn answers a client's close frame with 1000, so that 1000 is what the client's own code
+    # sees; RFC 6455 section 5.5.1 echoes what was received.
+    echoCloseCodeReason = True  # noqa: N815
+
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """After the close: between a close frame and the end of TCP, daphne's send() raises.
+
+        What comes out is autobahn's `Disconnected`. After the end of TCP daphne drops the message
+        silently, and so does this, always.
+        """
+        kind = message.get("type")
+        if self.state in (self.STATE_CLOSING, self.STATE_CLOSED):
+            return
+        if kind == "websocket.send" and self.state == self.STATE_OPEN:
+            self._send(message)
+        elif kind == "websocket.close" and self.state == self.STATE_OPEN:
+            self._close(message)
+        elif kind == "websocket.accept":
+            self._accept(message)
+        else:
+            super().handle_reply(message)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        """Empty messages: daphne sends only payloads that are true."""
+        text, data = message.get("text"), message.get("bytes")
+        if (text is None) == (data is None):
+            raise ValueError("a websocket.send message has either bytes or text")
+        if text is None:
+            self.sendMessage(data, True)
+        else:
+            self.sendMessage(text.encode(), False)
+
+    def _close(self, message: dict[str, Any]) -> None:
+        """Close codes and reasons: daphne drops reasons, autobahn refuses codes 1001 to 1014."""
+        code = message.get("code")
+        code = status.WS_1000_NORMAL_CLOSURE if code is None else code
+        if not isinstance(code, int) or not status.is_sendable(code):
+            raise ValueError(f"{code!r} is none of 1000-1003, 1007-1014, 3000-4999: no close code")
+        reason = (message.get("reason") or "").encode()
+        if len(reason) > 123:
+            raise ValueError(f"a close reason has at most 123 bytes in UTF-8, not {len(reason)}")
+        self.sendCloseFrame(code=code, reasonUtf8=reason, isReply=False)
+
+    def _accept(self, message: dict[str, Any]) -> None:
+        """Accept headers, which daphne drops, and the subprotocol.
+
+        One that was not offered raises in autobahn where nobody sees it, and the client waits.
+        """
+        if self.state != self.STATE_CONNECTING:
+            raise ValueError("the socket is already accepted")
+        subprotocol = message.get("subprotocol")
+        if subprotocol is not None and subprotocol not in self.websocket_protocols:
+            offered = self.websocket_protocols
+            raise ValueError(f"the client offered the subprotocols {offered}, not {subprotocol!r}")
+        self.serverAccept((subprotocol, _header_values(message.get("headers") or ())))
+
+    def onClose(self, was_clean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802
+        """The client's close: daphne tells no reason, and None for a frame without a code."""
+        queue = None if self.muted else getattr(self, "application_queue", None)
+        self.muted = True  # daphne leaves the event to us then
+        super().onClose(was_clean, code, reason)
+        if queue is not None:
+            code = status.WS_1005_NO_STATUS_RCVD if code is None else code
+            # The reason of an unclean close is autobahn's own sentence.
+            reason = reason if was_clean and reason else ""
+            queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def complete_scope(self, scope: dict[str, Any]) -> None:
+        """The scope: in daphne's there is neither scheme nor http_version.
+
+        Its subprotocols are percent-decoded, and accept() has to name one as it was offered.
+        """
+        # Set where daphne is told to trust a proxy; None if the proxy did not say.
+        forwarded = getattr(self, "client_scheme", None)
+        if forwarded is None:
+            secure = ISSLTransport.providedBy(self.transport)
+        else:
+            secure = forwarded.strip().lower() in ("https", "wss")
+        scope["scheme"] = "wss" if secure else "ws"
+        scope["http_version"] = "1.1"
+        scope["subprotocols"] = list(self.websocket_protocols)
+
+    def application_done(self, application: asyncio.Future[object]) -> None:
+        """The application's end: daphne leaves the socket open, or for an exception up to a second.
+
+        Its log line about the exception still comes within that second.
+        """
+        if application.cancelled():  # at the end of the server; else only after that of the socket
+            code = status.WS_1012_SERVICE_RESTART
+        elif application.exception() is not None:
+            code = status.WS_1011_INTERNAL_ERROR
+        else:
+            code = status.WS_1000_NORMAL_CLOSURE
+            if self.state == self.STATE_CONNECTING:
+                logger.error("The application returned without an answer to %r", self)
+        self._end(code)
+
+    def handle_exception(self, exception: BaseException) -> None:
+        """A second end: daphne's checker calls this after us, and would die of a second errback."""
+        self._end(status.WS_1011_INTERNAL_ERROR)
+
+    def _end(self, code: int) -> None:
+        if self.state == self.STATE_CONNECTING:
+            super().handle_exception(None)  # answers 500
+            del self.handshake_deferred
+        else:
+            self.sendCloseFrame(code=code)  # nothing, if the close has begun
+
+
+def _header_values(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """ASGI's headers as autobahn takes them, which checks nothing and writes UTF-8."""
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        if (
+            not HEADER_NAME_RE.fullmatch(name)
+            or _CONTROL_CHARACTER.search(value)
+            or name.lower() == b"sec-websocket-protocol"  # ASGI has a field for it
+        ):
+            raise ValueError(f"{name!r}: {value!r} cannot be a header of an accept")
+        values.setdefault(name.decode(), []).append(value.decode())
+    return values
+
+
+def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> Any:
+    """In place of `Server.create_application`, which alone sees the scope and starts the task."""
+    if not isinstance(protocol, WebSocketProtocol):
+        return _daphne_create_application(server, protocol, scope)
+    protocol.complete_scope(scope)
+    queue = _daphne_create_application(server, protocol, scope)
+    application = server.connections.get(protocol, {}).get("application_instance")
+    if application is not None:
+        application.add_done_callback(protocol.application_done)
+    return queue
+
+
+def _kill_all_applications(server: Any) -> Deferred[object] | None:
+    """The server's end: cancels all applications, and waits for them as long as after a disconnect.
+
+    daphne cancels nobody if one connection has no application (KeyError), and stops waiting as soon
+    as one has ended.
+    """
+    applications = [entry.get("application_instance") for entry in server.connections.values()]
+    pending = [each for each in applications if each is not None and not each.done()]
+    for application in pending:
+        application.cancel()
+    if not pending:
+        return None
+    ended = asyncio.wait(pending, timeout=server.application_close_timeout)
+    return Deferred.fromFuture(asyncio.ensure_future(ended))

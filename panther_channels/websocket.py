@@ -1,0 +1,136 @@
+"""WebSockets as Panther writes them: a class with hooks, and two functions to reach it from outside."""
+
+from collections.abc import Callable
+from typing import Any
+
+from panther_channels._consumer import Connection, State
+from panther_channels._request import Address, Headers, query_params
+from panther_channels.connections import close_websocket_connection, send_message_to_websocket
+
+__all__ = [
+    "GenericWebsocket",
+    "Websocket",
+    "close_websocket_connection",
+    "send_message_to_websocket",
+]
+
+
+class Websocket(Connection):
+    """One connection: what its handshake request said, and what may be done with it.
+
+    Annotations use this name; to write a handler, subclass :class:`GenericWebsocket`.
+    """
+
+    auth: Any = None
+    permissions: Any = None
+
+    #: The authenticated user, or ``None``.
+    user: Any = None
+
+    @property
+    def connection_id(self) -> str:
+        """The id by which this connection can be reached from outside: 32 hexadecimal digits.
+
+        Empty before ``accept()`` and after the end; ``disconnect()`` can still read it.
+        """
+        return self._id if self.is_connected or self._in_disconnect else ""
+
+    @property
+    def state(self) -> str:
+        """Where the connection is: "Connected" (not decided), "Accepted", "Closed" or "Rejected"."""
+        return self._state.value
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the connection is open."""
+        return self._state is State.OPEN
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the handshake was refused."""
+        return self._state is State.REJECTED
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the request, by attribute or by item; a missing one is ``None``."""
+        if self._headers is None:
+            self._headers = Headers(self.scope["headers"])
+        return self._headers
+
+    @property
+    def query_params(self) -> dict[str, str]:
+        """The query parameters: of a repeated name the last, blank values dropped."""
+        return query_params(self.scope.get("query_string", b""))
+
+    @property
+    def path(self) -> str:
+        """The path of the URL, percent-decoded."""
+        return str(self.scope["path"])
+
+    @property
+    def client(self) -> Address | None:
+        """The client's address (``ip``, ``port``), ``None`` over a Unix socket."""
+        return _address(self.scope.get("client"))
+
+    @property
+    def server(self) -> Address | None:
+        """The server's address (``ip``, ``port``), where the server tells it."""
+        return _address(self.scope.get("server"))
+
+    @property
+    def scheme(self) -> str:
+        """``"ws"``, or ``"wss"`` over TLS."""
+        return str(self.scope.get("scheme", "ws"))
+
+    @property
+    def http_version(self) -> str:
+        """The HTTP version of the handshake, such as ``"1.1"``."""
+        return str(self.scope.get("http_version", "1.1"))
+
+    _headers: Headers | None = None
+
+    async def connect(self, **path_variables: Any) -> None:
+        """Decide on the connection: ``accept()`` it, or leave it, which refuses it (HTTP 403).
+
+        Runs after authentication and permissions. Parameters take the variables of the URL, cast
+        to their annotations; one annotated :class:`Websocket` takes the connection.
+        """
+
+    async def receive(self, data: str | bytes) -> None:
+        """Handle one message of the client; the next one waits until this returns.
+
+        Args:
+            data: a ``str`` for a text frame, ``bytes`` for a binary one.
+        """
+
+    async def disconnect(self, code: int) -> None:
+        """Clean up; runs exactly once for every accepted connection, whatever ended it.
+
+        Nothing can be sent any more. ``connection_id`` can still be read.
+
+        Args:
+            code: the close code that was sent or received; 1005 where there was none, 1006 where
+                the connection was lost.
+        """
+
+
+class GenericWebsocket(Websocket):
+    """The class to subclass for a WebSocket, as in Panther.
+
+    Override ``connect``, ``receive`` and ``disconnect``. Overriding ``send`` or ``close`` changes what
+    outside sends and closes do, too.
+
+    Attributes:
+        auth: an async callable, or a class of one, that takes the connection and returns the
+            user or ``None``, or raises to refuse. Default: the setting ``WS_AUTHENTICATION``.
+        permissions: one, or a list, of async callables, or classes of them, that take the
+            connection; a falsy answer refuses it. Default: none.
+        groups: groups of the channel layer to be in while the connection is open. Default: none.
+    """
+
+    auth: Callable[..., Any] | None = None
+    permissions: Any = None
+
+
+def _address(pair: Any) -> Address | None:
+    return None if pair is None else Address(pair[0], pair[1])

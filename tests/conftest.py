@@ -1,0 +1,122 @@
+"""Fixtures for all tests: servers, a redis-server, the system's Chromium."""
+
+import contextlib
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
+
+PROJECT = "tests.project.asgi:application"
+
+StartServer = Callable[..., Server]
+
+
+def missing(program: str) -> NoReturn:
+    """Skips the test for lack of a program; where CI is set it fails: nothing is left out there."""
+    sentence = f"{program} is missing; on Debian: apt-get install {program}"
+    if os.environ.get("CI"):
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One redis-server for all tests; a test that stops or floods it starts one of its own."""
+    if shutil.which("redis-server") is None:
+        missing("redis-server")
+    log_path = tmp_path_factory.mktemp("redis") / "redis.log"
+    with RedisServer(log_path=log_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the system's Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    missing("chromium")
+
+
+@pytest.fixture
+def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServer]:
+    """Starts servers that belong to this test alone, and ends them after it.
+
+    `start_server("daphne")` runs tests/project. Other arguments: `application`, `redis` (True:
+    the channel layer is Redis pub/sub on the redis_server), `env`, `args`, `cwd`.
+    """
+    with contextlib.ExitStack() as running:
+        numbers = itertools.count(1)
+
+        def start(name: ServerName, application: str = PROJECT, **options: Any) -> Server:
+            log_path = tmp_path / f"{name}-{next(numbers)}.log"
+            server = _build_server(request, log_path, name, application, **options)
+            return running.enter_context(server)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def shared_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StartServer]:
+    """As start_server, but a server is started once and then shared by all tests of the session.
+
+    For tests that leave a server as they found it. Its log is shared as well: see Server.mark().
+    """
+    folder = tmp_path_factory.mktemp("servers")
+    servers: dict[str, Server] = {}
+    with contextlib.ExitStack() as running:
+
+        def start(name: ServerName, application: str = PROJECT, **options: Any) -> Server:
+            key = repr((name, application, sorted(options.items())))
+            if key not in servers:
+                log_path = folder / f"{name}-{len(servers) + 1}.log"
+                server = _build_server(request, log_path, name, application, **options)
+                servers[key] = running.enter_context(server)
+            return servers[key]
+
+        yield start
+
+
+@pytest.fixture(params=SERVER_NAMES)
+def server_name(request: pytest.FixtureRequest) -> ServerName:
+    """Runs the test once for each server."""
+    name: ServerName = request.param
+    return name
+
+
+@pytest.fixture
+def server(server_name: ServerName, shared_server: StartServer) -> Server:
+    """tests/project on each server in turn, with the in-memory channel layer; shared."""
+    return shared_server(server_name)
+
+
+@pytest.fixture
+def redis_backed_server(server_name: ServerName, shared_server: StartServer) -> Server:
+    """tests/project on each server in turn, over Redis pub/sub; shared."""
+    return shared_server(server_name, redis=True)
+
+
+def _build_server(
+    request: pytest.FixtureRequest,
+    log_path: Path,
+    name: ServerName,
+    application: str,
+    *,
+    redis: bool = False,
+    env: Mapping[str, str] | None = None,
+    args: Sequence[str] = (),
+    cwd: Path = ROOT,
+) -> Server:
+    environment = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", **(env or {})}
+    if redis:
+        redis_server: RedisServer = request.getfixturevalue("redis_server")
+        environment["REDIS_URL"] = redis_server.url
+    return Server(name, application, log_path=log_path, env=environment, args=args, cwd=cwd)

@@ -1,0 +1,51 @@
+"""What happened on the server's side, for a client that could not see it.
+
+A refused handshake shows its client nothing but a status. So the classes write down what they
+went through under the scenario's name (the header ``X-Run``), and another connection reads it.
+"""
+
+import asyncio
+import json
+from collections import defaultdict
+
+from tests.contracts.applications.package import GenericWebsocket, Websocket
+
+_entries: dict[str, list[object]] = defaultdict(list)
+_written = asyncio.Event()
+
+# Long enough for an entry that is on its way; a scenario that expects fewer waits it out.
+PATIENCE = 1.0
+
+
+def note(connection: Websocket, entry: object) -> None:
+    _entries[connection.headers["x-run"]].append(entry)
+    _written.set()
+
+
+def facts(connection: Websocket) -> list[object]:
+    """The state of a connection as the class itself sees it."""
+    return [
+        connection.state,
+        connection.is_connected,
+        connection.is_rejected,
+        bool(connection.connection_id),
+    ]
+
+
+class Journal(GenericWebsocket):
+    """Sends the entries of the caller's scenario as soon as there are as many as it asks for."""
+
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes) -> None:
+        run = self.headers["x-run"]
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while len(_entries[run]) < int(data):
+            _written.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await _written.wait()
+            except TimeoutError:
+                break
+        await self.send(json.dumps(_entries.pop(run, [])))

@@ -1,0 +1,70 @@
+"""A raw ASGI application that does what the client's query string says, and logs what it saw.
+
+The query string is the `repr` of a list of steps; a step is a message to send or one of the words
+below. With MENDED in the environment daphne is mended, without it is left as it was installed.
+"""
+
+import ast
+import asyncio
+import logging
+import os
+from typing import Any
+from urllib.parse import unquote
+
+if os.environ.get("MENDED"):
+    from panther_channels.servers.daphne import install
+
+    install()
+
+logger = logging.getLogger("app")
+
+
+async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"raw"})
+        return
+    try:
+        for step in ast.literal_eval(unquote(scope["query_string"].decode())):
+            if step == "return":
+                return
+            await _do(step, scope, receive, send)
+        while True:
+            await _do("receive", scope, receive, send)
+    except asyncio.CancelledError:
+        logger.info("%s cancelled", scope["path"])
+        raise
+
+
+async def _do(step: Any, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    outcome: object
+    if step == "raise":
+        raise RuntimeError(f"wanted by {scope['path']}")
+    if step == "scope":
+        outcome = {key: scope.get(key) for key in ("scheme", "http_version", "subprotocols")}
+    elif step == "receive":
+        outcome = await receive()
+    elif step == "linger":
+        outcome = await _linger(0.5)
+    elif step == "stay":
+        outcome = await _linger(60)
+    else:
+        outcome = await _send(step, send)
+    logger.info("%s %s", scope["path"], outcome)
+
+
+async def _send(message: dict[str, Any], send: Any) -> str:
+    try:
+        await send(message)
+    except Exception as error:  # noqa: BLE001 (whatever it is, the test reads it)
+        return f"raised {type(error).__name__}: {error}"
+    return f"sent {message.get('type')}"
+
+
+async def _linger(seconds: float) -> str:
+    """Waits to be cancelled, and then takes its time."""
+    try:
+        await asyncio.Future()
+    except asyncio.CancelledError:
+        await asyncio.sleep(seconds)
+    return "lingered"

@@ -1,0 +1,548 @@
+"""daphne mended, on the wire; and daphne as it is installed, which must still have the fault.
+
+Each `test_daphne_...` fails once daphne no longer needs the mend that the test above it shows.
+"""
+
+import asyncio
+import datetime
+import importlib.metadata
+import itertools
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Close, Frame, Opcode
+
+from tests.conftest import StartServer
+from tests.servers import Server
+
+APPLICATION = "tests.integration.daphne_apps:application"
+MENDED = {"MENDED": "1"}
+FIXED = (
+    f"daphne {importlib.metadata.version('daphne')} with autobahn"
+    f" {importlib.metadata.version('autobahn')} does this right: its mend may go"
+)
+# Longer than daphne's checker takes to see that an application has ended.
+CHECKER = 1.5
+
+ACCEPT = {"type": "websocket.accept"}
+LEGAL_CODES = (*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999)
+ILLEGAL_CODES = (0, 999, 1004, 1005, 1006, 1015, 1999, 2999, 5000, 65536, "1000", 1000.0, True)
+
+
+def text(data: str) -> dict[str, Any]:
+    return {"type": "websocket.send", "text": data}
+
+
+def close(**fields: Any) -> dict[str, Any]:
+    return {"type": "websocket.close", **fields}
+
+
+class Script:
+    """A connection to be: its steps, and what the application logs about them."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, server: Server, *steps: object) -> None:
+        self.server = server
+        self.path = f"/script-{next(self.numbers)}"
+        self.target = f"{server.host}:{server.port}{self.path}?{quote(repr(list(steps)))}"
+
+    def connect(self, **options: Any) -> connect:
+        return connect(f"ws://{self.target}", **options)
+
+    async def logged(self, pattern: str) -> str:
+        """The rest of the application's first line that matches."""
+        line = rf"{self.path} ({pattern})$"
+        return (await asyncio.to_thread(self.server.wait_log, line))[1]
+
+
+async def closed(client: ClientConnection) -> tuple[int, str]:
+    """The close frame that the client gets, (1006, "") without one."""
+    await asyncio.wait_for(client.wait_closed(), 10)
+    assert client.close_code is not None
+    return client.close_code, client.close_reason or ""
+
+
+@pytest.fixture
+def mended(shared_server: StartServer) -> Server:
+    return shared_server("daphne", APPLICATION, env=MENDED)
+
+
+@pytest.fixture
+def unmended(shared_server: StartServer) -> Server:
+    return shared_server("daphne", APPLICATION)
+
+
+# Close codes and reasons
+
+
+@pytest.mark.parametrize("code", LEGAL_CODES)
+async def test_close_with_code_and_reason(mended: Server, code: int):
+    script = Script(mended, ACCEPT, close(code=code, reason="bye é"))
+    async with script.connect() as client:
+        assert await closed(client) == (code, "bye é")
+    assert f"'code': {code}," in await script.logged(".*websocket.disconnect.*")
+
+
+async def test_close_without_code_and_reason(mended: Server):
+    for fields in ({}, {"code": None, "reason": None}, {"reason": ""}):
+        async with Script(mended, ACCEPT, close(**fields)).connect() as client:
+            assert await closed(client) == (1000, "")
+
+
+async def test_longest_reason(mended: Server):
+    async with Script(mended, ACCEPT, close(reason="é" * 61 + "x")).connect() as client:
+        assert await closed(client) == (1000, "é" * 61 + "x")
+
+
+async def test_daphne_still_drops_the_reason(unmended: Server):
+    async with Script(unmended, ACCEPT, close(code=4000, reason="bye")).connect() as client:
+        assert await closed(client) == (4000, ""), FIXED
+
+
+async def test_daphne_still_refuses_codes(unmended: Server):
+    script = Script(unmended, ACCEPT, close(code=1008), text("open"))
+    async with script.connect() as client:
+        assert await client.recv() == "open", FIXED
+        assert "invalid close code 1008" in await script.logged("raised.*")
+
+
+@pytest.mark.parametrize("code", ILLEGAL_CODES)
+async def test_illegal_close_code(mended: Server, code: object):
+    script = Script(mended, ACCEPT, close(code=code), text("open"))
+    async with script.connect() as client:
+        assert await client.recv() == "open"
+        assert (await script.logged("raised.*")).startswith(f"raised ValueError: {code!r} is none")
+
+
+@pytest.mark.parametrize("reason", ["x" * 124, "é" * 62])
+async def test_reason_too_long(mended: Server, reason: str):
+    script = Script(mended, ACCEPT, close(reason=reason), text("open"))
+    async with script.connect() as client:
+        assert await client.recv() == "open"
+        assert "ValueError: a close reason has at most 123 bytes" in await script.logged("raised.*")
+
+
+async def test_close_before_accept_refuses(mended: Server):
+    with pytest.raises(InvalidStatus) as refused:
+        await Script(mended, close(code=1008, reason="no")).connect()
+    assert refused.value.response.status_code == 403
+
+
+# Accept
+
+
+async def test_accept_headers(mended: Server):
+    headers = [
+        (b"set-cookie", b"one=1; Path=/"),
+        (b"x-name", "é".encode()),
+        (b"set-cookie", b"two=2"),
+        (b"x-empty", b""),
+    ]
+    script = Script(mended, {**ACCEPT, "subprotocol": "chat", "headers": headers})
+    async with script.connect(subprotocols=["talk", "chat"]) as client:
+        assert client.response is not None
+        answered = client.response.headers
+        assert answered.get_all("Set-Cookie") == ["one=1; Path=/", "two=2"]
+        assert answered["x-name"].encode("latin-1") == "é".encode()
+        assert answered["x-empty"] == ""
+        assert client.subprotocol == "chat"
+
+
+async def test_daphne_still_drops_accept_headers(unmended: Server):
+    script = Script(unmended, {**ACCEPT, "headers": [(b"x-test", b"1")]})
+    async with script.connect() as client:
+        assert client.response is not None
+        assert "x-test" not in client.response.headers, FIXED
+
+
+async def test_a_header_that_cannot_be_sent(mended: Server):
+    refused = {**ACCEPT, "headers": [(b"x-test", b"1\r\nset-cookie: a=b")]}
+    script = Script(mended, refused, ACCEPT)
+    async with script.connect() as client:
+        assert "ValueError: b'x-test'" in await script.logged("raised.*")
+        assert client.response is not None
+        assert "set-cookie" not in client.response.headers
+
+
+async def test_subprotocol_that_was_not_offered(mended: Server):
+    script = Script(mended, {**ACCEPT, "subprotocol": "other"}, {**ACCEPT, "subprotocol": "chat"})
+    async with script.connect(subprotocols=["chat"]) as client:
+        assert client.subprotocol == "chat"
+    expected = "raised ValueError: the client offered the subprotocols ['chat'], not 'other'"
+    assert await script.logged("raised.*") == expected
+
+
+async def test_daphne_still_accepts_a_subprotocol_that_was_not_offered(unmended: Server):
+    script = Script(unmended, {**ACCEPT, "subprotocol": "other"})
+    with pytest.raises(TimeoutError):
+        await script.connect(subprotocols=["chat"], open_timeout=0.2)
+    assert await script.logged(".*accept") == "sent websocket.accept", FIXED
+
+
+async def test_second_accept(mended: Server):
+    script = Script(mended, ACCEPT, ACCEPT, text("open"))
+    async with script.connect() as client:
+        assert await client.recv() == "open"
+        expected = "raised ValueError: the socket is already accepted"
+        assert await script.logged("raised.*") == expected
+
+
+# Messages
+
+
+async def test_empty_messages(mended: Server):
+    empty = [text(""), {"type": "websocket.send", "bytes": b""}, {**text("x"), "bytes": None}]
+    async with Script(mended, ACCEPT, *empty).connect() as client:
+        assert [await client.recv() for _ in empty] == ["", b"", "x"]
+
+
+async def test_daphne_still_drops_empty_messages(unmended: Server):
+    empty = [text(""), {"type": "websocket.send", "bytes": b""}]
+    async with Script(unmended, ACCEPT, *empty, text("end")).connect() as client:
+        assert await client.recv() == "end", FIXED
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"text": None, "bytes": None}, {"text": "x", "bytes": b"x"}, {"text": "\ud800"}]
+)
+async def test_message_that_is_no_message(mended: Server, fields: dict[str, Any]):
+    script = Script(mended, ACCEPT, {"type": "websocket.send", **fields}, text("open"))
+    async with script.connect() as client:
+        assert await client.recv() == "open"
+        assert "Error: " in await script.logged("raised.*")
+
+
+async def test_daphne_still_ignores_a_message_without_payload(unmended: Server):
+    script = Script(unmended, ACCEPT, {"type": "websocket.send"})
+    async with script.connect():
+        assert await script.logged(".*websocket.send") == "sent websocket.send", FIXED
+
+
+async def test_send_before_accept(mended: Server):
+    script = Script(mended, text("early"), ACCEPT, text("open"))
+    async with script.connect() as client:
+        assert await client.recv() == "open"
+        assert "ValueError: Socket has not been accepted" in await script.logged("raised.*")
+
+
+async def test_send_after_close(mended: Server):
+    script = Script(mended, ACCEPT, close(code=4000), text("late"), close(code=1), ACCEPT, "scope")
+    async with script.connect() as client:
+        assert await closed(client) == (4000, "")
+    assert await script.logged(".*accept|raised.*") == "sent websocket.accept"
+    await script.logged(".*scheme.*")
+    assert f"{script.path} raised" not in mended.log
+
+
+async def test_daphne_still_raises_after_close(unmended: Server):
+    script = Script(unmended, ACCEPT, close(code=4000), text("late"))
+    async with script.connect():
+        assert await script.logged(".*websocket.send|raised.*") == (
+            "raised Disconnected: Attempt to send on a closed protocol"
+        ), FIXED
+
+
+async def test_send_when_the_client_has_gone(mended: Server):
+    script = Script(mended, ACCEPT, "receive", text("late"), close(), "scope")
+    async with script.connect() as client:
+        client.transport.abort()
+    await script.logged(".*scheme.*")
+    assert f"{script.path} raised" not in mended.log
+
+
+# The client's close
+
+
+async def test_the_close_of_the_client(mended: Server):
+    script = Script(mended, ACCEPT)
+    async with script.connect() as client:
+        await client.close(4001, "later é")
+        assert await closed(client) == (4001, "later é")
+    assert await script.logged(".*disconnect.*") == str(
+        {"type": "websocket.disconnect", "code": 4001, "reason": "later é"}
+    )
+
+
+async def test_daphne_still_drops_the_reason_of_the_client(unmended: Server):
+    script = Script(unmended, ACCEPT)
+    async with script.connect() as client:
+        await client.close(4001, "later")
+        assert await closed(client) == (1000, ""), FIXED
+    assert "reason" not in await script.logged(".*disconnect.*"), FIXED
+
+
+async def send_close(script: Script, payload: bytes) -> None:
+    async with script.connect() as client:
+        client.transport.write(Frame(Opcode.CLOSE, payload).serialize(mask=True))
+        await script.logged(".*disconnect.*")
+
+
+async def test_close_frame_without_code(mended: Server):
+    script = Script(mended, ACCEPT)
+    await send_close(script, b"")
+    assert await script.logged(".*disconnect.*") == str(
+        {"type": "websocket.disconnect", "code": 1005, "reason": ""}
+    )
+
+
+async def test_daphne_still_tells_no_code(unmended: Server):
+    script = Script(unmended, ACCEPT)
+    await send_close(script, b"")
+    assert "'code': None" in await script.logged(".*disconnect.*"), FIXED
+
+
+async def test_close_frame_with_1014(mended: Server):
+    script = Script(mended, ACCEPT)
+    await send_close(script, Close(1014, "").serialize())
+    assert "'code': 1014" in await script.logged(".*disconnect.*")
+
+
+async def test_daphne_still_takes_1014_for_an_error(unmended: Server):
+    script = Script(unmended, ACCEPT)
+    await send_close(script, Close(1014, "").serialize())
+    assert "'code': 1006" in await script.logged(".*disconnect.*"), FIXED
+
+
+async def test_lost_connection(mended: Server):
+    script = Script(mended, ACCEPT)
+    async with script.connect() as client:
+        client.transport.abort()
+    assert await script.logged(".*disconnect.*") == str(
+        {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+    )
+
+
+# The scope
+
+
+async def test_scope(mended: Server):
+    script = Script(mended, ACCEPT, "scope")
+    async with script.connect(additional_headers={"X-Forwarded-Proto": "https"}):
+        assert await script.logged(".*scheme.*") == str(
+            {"scheme": "ws", "http_version": "1.1", "subprotocols": []}
+        )
+
+
+async def test_subprotocols_are_told_as_they_must_be_accepted(mended: Server):
+    script = Script(mended, "scope", {**ACCEPT, "subprotocol": "tok%20en"})
+    async with script.connect(subprotocols=["chat", "tok%20en"]) as client:
+        assert client.subprotocol == "tok%20en"
+        assert "['chat', 'tok%20en']" in await script.logged(".*scheme.*")
+
+
+async def test_daphne_still_has_no_scheme_and_version(unmended: Server):
+    script = Script(unmended, ACCEPT, "scope")
+    async with script.connect(subprotocols=["tok%20en"]):
+        scope = await script.logged(".*scheme.*")
+        assert "'scheme': None" in scope, FIXED
+        assert "'http_version': None" in scope, FIXED
+        assert "['tok en']" in scope, FIXED
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme"),
+    [
+        ({"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "HTTPS"}, "wss"),
+        ({"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "wss"}, "wss"),
+        ({"X-Forwarded-For": "1.2.3.4", "X-Forwarded-Proto": "http"}, "ws"),
+        ({"X-Forwarded-For": "1.2.3.4"}, "ws"),
+        ({}, "ws"),
+    ],
+)
+async def test_scheme_behind_a_proxy(
+    shared_server: StartServer, headers: dict[str, str], scheme: str
+):
+    server = shared_server("daphne", APPLICATION, env=MENDED, args=("--proxy-headers",))
+    script = Script(server, ACCEPT, "scope")
+    async with script.connect(additional_headers=headers):
+        assert f"'scheme': '{scheme}'" in await script.logged(".*scheme.*")
+
+
+class TlsDaphne(Server):
+    """daphne on a TLS port alone, with a certificate of its own that nobody trusts."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("daphne", APPLICATION, log_path=folder / "daphne.log", env=MENDED)
+        endpoint = f"ssl:0:interface=127.0.0.1:privateKey={folder}/key:certKey={folder}/certificate"
+        self.command = (*self.command[:3], "-e", endpoint, APPLICATION)
+        self.client = ssl.create_default_context()
+        self.client.check_hostname = False
+        self.client.verify_mode = ssl.CERT_NONE
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([])
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder(
+            name, name, key.public_key(), 1, now, now + datetime.timedelta(1)
+        )
+        pem = serialization.Encoding.PEM
+        (folder / "certificate").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(pem))
+        (folder / "key").write_bytes(
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+
+    def _is_ready(self) -> bool:
+        self.port = self._listening_port()
+        if not self.port:
+            return False
+        with (
+            socket.create_connection((self.host, self.port), timeout=5) as connection,
+            self.client.wrap_socket(connection),
+        ):
+            return True
+
+
+async def test_scheme_over_tls(tmp_path: Path):
+    with TlsDaphne(tmp_path) as server:
+        script = Script(server, ACCEPT, "scope", text("open"))
+        async with connect(f"wss://{script.target}", ssl=server.client) as client:
+            assert await client.recv() == "open"
+            assert "'scheme': 'wss'" in await script.logged(".*scheme.*")
+
+
+# The application's end
+
+
+async def test_application_that_returned(mended: Server):
+    async with Script(mended, ACCEPT, "return").connect() as client:
+        assert await closed(client) == (1000, "")
+
+
+async def test_daphne_still_leaves_the_socket_open(unmended: Server):
+    async with Script(unmended, ACCEPT, "return").connect() as client:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(client.wait_closed(), CHECKER)
+        await (await client.ping())  # FIXED, if this raises
+        client.transport.abort()
+
+
+async def test_application_that_returned_without_an_answer(mended: Server):
+    script = Script(mended, "return")
+    with pytest.raises(InvalidStatus) as refused:
+        await script.connect()
+    assert refused.value.response.status_code == 500
+    mended.wait_log(rf"The application returned without an answer to .*{script.path}")
+
+
+async def test_daphne_still_does_not_answer(unmended: Server):
+    with pytest.raises(TimeoutError):  # FIXED, if this is another exception
+        await Script(unmended, "return").connect(open_timeout=CHECKER)
+
+
+async def seconds_of(attempt: Callable[[], Any]) -> float:
+    """The time of three in a row: over two seconds, where each waits for daphne's checker."""
+    started = time.monotonic()
+    for _ in range(3):
+        await attempt()
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+async def test_application_that_raised(mended: Server, accepted: bool):
+    scripts: list[Script] = []
+
+    async def attempt() -> None:
+        scripts.append(Script(mended, *[ACCEPT][: int(accepted)], "raise"))
+        if accepted:
+            async with scripts[-1].connect() as client:
+                assert await closed(client) == (1011, "")
+        else:
+            with pytest.raises(InvalidStatus) as refused:
+                await scripts[-1].connect()
+            assert refused.value.response.status_code == 500
+
+    assert await seconds_of(attempt) < CHECKER
+    # The checker lives on, and logs each.
+    for script in scripts:
+        mended.wait_log(f"Exception inside application: wanted by {script.path}$")
+
+
+async def test_daphne_still_takes_up_to_a_second(unmended: Server):
+    async def attempt() -> None:
+        async with Script(unmended, ACCEPT, "raise").connect() as client:
+            assert await closed(client) == (1011, "")
+
+    assert await seconds_of(attempt) > CHECKER, FIXED
+
+
+# The server's end
+
+
+async def stop(server: Server) -> int:
+    return await asyncio.to_thread(server.terminate)
+
+
+async def half_a_request(server: Server) -> socket.socket:
+    connection = socket.create_connection((server.host, server.port))
+    connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n")
+    # When a later connection was answered, the half request has arrived.
+    async with Script(server, ACCEPT).connect():
+        return connection
+
+
+async def test_sigterm_beside_half_a_request(start_server: StartServer):
+    server = start_server("daphne", APPLICATION, env=MENDED)
+    script = Script(server, ACCEPT)
+    async with script.connect() as client:
+        with await half_a_request(server):
+            assert await stop(server) == 0
+        assert await closed(client) == (1012, "")
+    assert f"{script.path} cancelled" in server.log
+
+
+async def test_daphne_still_cancels_nobody(start_server: StartServer):
+    server = start_server("daphne", APPLICATION)
+    script = Script(server, ACCEPT)
+    async with script.connect() as client:
+        with await half_a_request(server):
+            await stop(server)
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+    assert f"{script.path} cancelled" not in server.log, FIXED
+
+
+async def lingering(server: Server) -> tuple[bool, int]:
+    """Whether an application was waited for though another had ended, and its close code."""
+    quick, slow = Script(server, ACCEPT), Script(server, ACCEPT, "linger")
+    async with quick.connect(), slow.connect() as client:
+        # Both applications wait, if the one that was started last does.
+        await slow.logged("sent.*")
+        await stop(server)
+        code, _ = await closed(client)
+    assert f"{quick.path} cancelled" in server.log
+    return f"{slow.path} lingered" in server.log, code
+
+
+async def test_sigterm_waits_for_all(start_server: StartServer):
+    server = start_server("daphne", APPLICATION, env=MENDED)
+    assert (await lingering(server))[0]
+
+
+async def test_daphne_still_waits_for_the_first_only(start_server: StartServer):
+    assert await lingering(start_server("daphne", APPLICATION)) == (False, 1006), FIXED
+
+
+async def test_sigterm_does_not_wait_for_ever(start_server: StartServer):
+    limit = ("--application-close-timeout", "1")
+    server = start_server("daphne", APPLICATION, env=MENDED, args=limit)
+    script = Script(server, ACCEPT, "stay")
+    async with script.connect():
+        await script.logged("sent.*")
+        started = time.monotonic()
+        assert await stop(server) == 0
+        assert 0.9 < time.monotonic() - started < 10
+
+
+async def test_sigterm_without_connections(start_server: StartServer):
+    assert await stop(start_server("daphne", APPLICATION, env=MENDED)) == 0

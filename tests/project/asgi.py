@@ -1,0 +1,9 @@
+"""The ASGI application of the test project."""
+
+import os
+
+from panther_channels.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.project.settings")
+
+application = get_asgi_application()
