@@ -6,25 +6,23 @@ channel layer, so that neither way waits for the other.
 """
 
 import asyncio
-import enum
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import django.db
-from asgiref.sync import iscoroutinefunction
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 
 from panther_channels import _database, conf, status
-from panther_channels._encoding import from_event, to_json
+from panther_channels._encoding import from_event
 from panther_channels._handshake import authenticate, authorize, middleware_chain
 from panther_channels._path_variables import parameters
-from panther_channels.connections import EVENT_TYPE, Inbox, check_close, group_name
-from panther_channels.exceptions import BaseError, WebsocketError
+from panther_channels._state import OPEN, GoneError, IllegalStateError, State
+from panther_channels.connections import EVENT_TYPE, Inbox, event_handler, group_name, is_ours
+from panther_channels.exceptions import BaseError
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
@@ -34,27 +32,7 @@ logger = logging.getLogger("panther_channels")
 Message = MutableMapping[str, Any]
 
 
-class State(enum.Enum):
-    """The states of a connection, with Panther's words for them."""
-
-    CONNECTING = "Connected"
-    OPEN = "Accepted"
-    CLOSED = "Closed"
-    REJECTED = "Rejected"
-
-
-_OPEN = State.OPEN  # a global is read faster than an attribute of an enum
-
-
-class IllegalStateError(WebsocketError):
-    """A method was called in a state in which it is not legal."""
-
-
-class GoneError(IllegalStateError):
-    """The client has gone, or somebody else closed the connection: nobody's mistake."""
-
-
-class Connection(AsyncWebsocketConsumer):
+class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
     """The machinery under :class:`panther_channels.websocket.Websocket`."""
 
     channel_layer_alias: str | None = None  # None: the setting WS_CHANNEL_LAYER
@@ -66,12 +44,13 @@ class Connection(AsyncWebsocketConsumer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._class: Any = type(self)  # Any: to mypy a class with an untyped base is unhashable
         self._state = State.CONNECTING
         self._id = ""
         self._was_accepted = False
         self._in_disconnect = False
         self._close_code: int | None = None
-        self._is_gone = False  # the client went, or somebody outside closed: not the handler's doing
+        self._is_gone = False  # by the client or from outside, not by the handler
         self._inbox: Inbox | None = None
 
     async def __call__(
@@ -91,109 +70,48 @@ class Connection(AsyncWebsocketConsumer):
         self._asgi_send = self.base_send = send
         await receive()  # websocket.connect
         try:
-            await middleware_chain(_serve)(connection=self)
-        except Exception as error:
-            await self._fail(error)
+            await self._guard(self._pass_middlewares())
         finally:
             # Where a middleware neither dispatched nor closed.
             await self._close(status.WS_1008_POLICY_VIOLATION, "")
             await self._finish()
 
-    async def accept(
-        self,
-        subprotocol: str | None = None,
-        headers: Mapping[str, str] | Iterable[tuple[bytes, bytes]] | None = None,
-    ) -> None:
-        """Open the connection; from here on it has a ``connection_id`` and can be reached by it.
+    async def _guard(self, hook: Awaitable[None]) -> None:
+        try:
+            await hook
+        except Exception as error:  # noqa: BLE001 - it is user code, which may raise anything
+            await self._fail(error)
 
-        Args:
-            subprotocol: one of those that the client offered (``scope["subprotocols"]``).
-            headers: more headers for the response, as a dict or as ASGI's pairs of bytes.
-
-        Raises:
-            WebsocketError: the connection was accepted or closed before.
-            ValueError: the client didn't offer the subprotocol (RFC 6455 section 4.2.2).
-        """
-        if self._state is not State.CONNECTING or self._id:
-            raise self._illegal("accept() is legal once, and not after close()")
-        offered = self.scope.get("subprotocols") or []
-        if subprotocol is not None and subprotocol not in offered:
-            raise ValueError(f"The client offered the subprotocols {offered}, not {subprotocol!r}.")
-        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-        encoded = [(_to_bytes(name).lower(), _to_bytes(value)) for name, value in pairs]
-        self._id = uuid4().hex
-        await self._attach()
-        if self._inbox is not None:
-            # Before the client can know that it is open: no outside send comes too early.
-            await self._inbox.join([group_name(self._id), *(self.groups or ())])
-        await self._emit(
-            {"type": "websocket.accept", "subprotocol": subprotocol, "headers": encoded}
-        )
-        self._state = _OPEN
-        self._was_accepted = True
-        if self._inbox is not None:
-            self._inbox.start(self._on_event, lambda: self._state is _OPEN)
-
-    async def send(self, data: Any = None) -> None:
-        """Send a message: a ``str`` as text, ``bytes`` as binary, everything else as JSON.
-
-        Args:
-            data: the message; ``None`` is the JSON ``null``.
-
-        Raises:
-            WebsocketError: the connection is not open, or the client has gone.
-            TypeError: the data can't be encoded as JSON.
-        """
-        if self._state is not _OPEN:
-            raise self._illegal("send() is legal between accept() and the end of the connection")
-        if isinstance(data, bytes):
-            await self._emit({"type": "websocket.send", "bytes": data})
-        else:
-            text = data if isinstance(data, str) else to_json(data)
-            await self._emit({"type": "websocket.send", "text": text})
-
-    async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
-        """Close the connection; before ``accept()`` that refuses the handshake (HTTP 403).
-
-        Closing a connection that has ended already does nothing.
-
-        Args:
-            code: the close code, 1000 by default.
-            reason: at most 123 bytes of UTF-8, empty by default.
-
-        Raises:
-            ValueError: the code can't be sent, or the reason is too long.
-            TypeError: the code is no ``int``, or the reason no ``str``.
-        """
-        check_close(code, reason)
-        await self._close(code, reason)
+    async def _pass_middlewares(self) -> None:
+        await middleware_chain(_serve)(connection=self)
 
     async def _serve(self) -> None:
         try:
-            if self._state is State.CONNECTING:
-                await self._open()
-            if self._state is _OPEN:
-                await self._listen()
+            await self._guard(self._run())
         except asyncio.CancelledError:
             await self._close(status.WS_1012_SERVICE_RESTART, "service restart")
             raise
-        except Exception as error:
-            await self._fail(error)
         finally:
             await self._finish()
 
-    async def _open(self) -> None:
+    async def _run(self) -> None:
+        if self._state is State.CONNECTING:
+            await self._shake_hands()
+        if self._state is State.CONNECTING:
+            await self._close(status.WS_1008_POLICY_VIOLATION, "")
+        if self._state is OPEN:
+            await self._listen()
+
+    async def _shake_hands(self) -> None:
         await _database.close_old()
         connection = cast("Websocket", self)
         await authenticate(connection)
         if self._state is not State.REJECTED:
             await authorize(connection)
         if self._state is not State.REJECTED:
-            arguments = parameters(type(self)).bind(self.path_variables, self)
+            arguments = parameters(self._class).bind(self.path_variables, self)
             await self._attach()
             await self.connect(**arguments)
-        if self._state is State.CONNECTING:
-            await self._close(status.WS_1008_POLICY_VIOLATION, "")
 
     async def _attach(self) -> None:
         alias = self.channel_layer_alias or conf.channel_layer()
@@ -202,15 +120,27 @@ class Connection(AsyncWebsocketConsumer):
             self.channel_name = await layer.new_channel()
             self._inbox = Inbox(layer, self.channel_name)
 
+    async def _accept(self, message: Message) -> None:
+        if self._state is not State.CONNECTING or self._id:
+            raise self._illegal("accept() is legal once, and not after close()")
+        self._id = uuid4().hex
+        await self._attach()
+        if self._inbox is not None:
+            # Before the client can know that it is open: no outside send comes too early.
+            await self._inbox.join([group_name(self._id), *(self.groups or ())])
+        await self._emit(message)
+        self._state = OPEN
+        self._was_accepted = True
+        if self._inbox is not None:
+            self._inbox.start(self._on_event, lambda: self._state is OPEN)
+
     async def _listen(self) -> None:
         receive = self._asgi_receive
         while self._close_code is None:
             message = await receive()
             if message["type"] == "websocket.disconnect":
-                self._close_code = message.get("code") or status.WS_1005_NO_STATUS_RCVD
-                self._is_gone = True
-                self._state = State.CLOSED
-            elif self._state is _OPEN:
+                self._lost(message)
+            elif self._state is OPEN:
                 text = message.get("text")
                 try:
                     await self.receive(message["bytes"] if text is None else text)
@@ -218,52 +148,56 @@ class Connection(AsyncWebsocketConsumer):
                     continue  # who closed, and with what code, is known or about to be received
                 _database.close_old_soon()
 
+    def _lost(self, message: Message) -> None:
+        code = message.get("code") or status.WS_1005_NO_STATUS_RCVD
+        if code == status.WS_1005_NO_STATUS_RCVD and "reason" not in message:
+            # uvicorn 0.54 says 1005 of a connection that was lost, too, but then gives no reason.
+            code = status.WS_1006_ABNORMAL_CLOSURE
+        self._close_code = code
+        self._is_gone = True
+        self._state = State.CLOSED
+
     async def _finish(self) -> None:
         inbox, self._inbox = self._inbox, None
-        accepted, self._was_accepted = self._was_accepted, False
+        self._in_disconnect, self._was_accepted = self._was_accepted, False
         try:
             if inbox is not None:
                 await inbox.leave()
         finally:
-            if accepted:
-                self._in_disconnect = True
+            if self._in_disconnect:
+                code = self._close_code or status.WS_1006_ABNORMAL_CLOSURE
                 try:
-                    await self.disconnect(self._close_code or status.WS_1006_ABNORMAL_CLOSURE)
-                except Exception as error:
-                    await self._fail(error)
+                    await self._guard(self.disconnect(code))
                 finally:
                     self._in_disconnect = False
             await _database.close_old()
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
-        try:
-            if kind == EVENT_TYPE:
-                await self._on_outside(event)
-            elif isinstance(kind, str) and (name := _event_handler(type(self), kind)):
-                await getattr(self, name)(event)
-            else:
-                logger.warning(
-                    "%s ignored an event of type %r: it has no async method of its own for it.",
-                    type(self).__qualname__,
-                    kind,
-                )
-        except Exception as error:
-            await self._fail(error)
+        if kind == EVENT_TYPE:
+            await self._guard(self._on_outside(event))
+        elif isinstance(kind, str) and (name := event_handler(self._class, kind)):
+            await self._guard(getattr(self, name)(event))
+        else:
+            logger.warning(
+                "%s ignored an event of type %r: it has no async method of its own for it.",
+                type(self).__qualname__,
+                kind,
+            )
 
     async def _on_outside(self, event: Mapping[str, Any]) -> None:
-        if self._state is not _OPEN:
+        if self._state is not OPEN:
             return
         if "close" in event:
             self._is_gone = True
             await self.close(code=event["code"], reason=event["close"])
-        elif "json" in event and type(self).send is Connection.send:
+        elif "json" in event and is_ours(self._class, "send"):
             await self._emit({"type": "websocket.send", "text": event["json"]})
         else:
             await self.send(data=from_event(event))
 
     async def _fail(self, error: Exception) -> None:
-        """Log an exception once, and end the connection with what it says, or with 1011."""
+        """Log an exception once, and end the connection with the code that it carries, or 1011."""
         if isinstance(error, GoneError):
             return
         code, reason = status.WS_1011_INTERNAL_ERROR, ""
@@ -271,12 +205,13 @@ class Connection(AsyncWebsocketConsumer):
         if isinstance(error, BaseError) and is_refusal and status.is_sendable(error.status_code):
             code = error.status_code
             reason = str(error).encode(errors="replace")[:123].decode(errors="ignore")
+        path = self.scope["path"]
         if is_refusal and (self._state is State.CONNECTING or code != 1011):
-            logger.info("WebSocket %r was refused: %s", self.scope["path"], error)
+            logger.info("WebSocket %r was refused: %s", path, error)
         else:
             logger.error(
                 "WebSocket %r, connection %s: %s failed",
-                self.scope["path"],
+                path,
                 self._id or "(not accepted)",
                 type(self).__qualname__,
                 exc_info=error,
@@ -288,7 +223,7 @@ class Connection(AsyncWebsocketConsumer):
     async def _close(self, code: int, reason: str) -> None:
         if self._state is State.CONNECTING:
             self._state = State.REJECTED
-        elif self._state is _OPEN:
+        elif self._state is OPEN:
             self._state = State.CLOSED
             self._close_code = code
         else:
@@ -301,11 +236,11 @@ class Connection(AsyncWebsocketConsumer):
             await self._asgi_send(message)
         except OSError as error:  # by the ASGI specification: the client has gone
             self._is_gone = True
-            if self._state is _OPEN:
+            if self._state is OPEN:
                 self._state = State.CLOSED
             raise self._illegal("the client has gone") from error
         except RuntimeError as error:
-            if self._state is _OPEN or message["type"] != "websocket.send":
+            if self._state is OPEN or message["type"] != "websocket.send":
                 raise
             # close() overtook a send() that waited for a slow client.
             raise self._illegal("the connection was closed meanwhile") from error
@@ -318,25 +253,3 @@ class Connection(AsyncWebsocketConsumer):
 async def _serve(connection: Connection) -> Connection:
     await connection._serve()  # noqa: SLF001 - the innermost link of the middleware chain
     return connection
-
-
-@lru_cache(maxsize=256)
-def _event_handler(consumer: type[Connection], event_type: str) -> str | None:
-    """The method that a class defines itself for a type of event, as Channels names it.
-
-    Never one that this package, Channels or Python defines: an event from the layer must not pass
-    for one of the server, nor reach ``close()``.
-    """
-    name = event_type.replace(".", "_")
-    for base in consumer.__mro__:
-        if base.__module__.partition(".")[0] in _OURS and name in vars(base):
-            return None
-    handler = None if name.startswith("_") else getattr(consumer, name, None)
-    return name if iscoroutinefunction(handler) else None
-
-
-_OURS = {"panther_channels", "channels", "builtins"}
-
-
-def _to_bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("latin-1")

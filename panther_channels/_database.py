@@ -1,8 +1,8 @@
 """Old database connections, closed without a thread hop per message.
 
-Channels asks Django to close them before every message, which costs a hop to the database thread each
-time. Here they are closed where a connection begins and ends, after a database error, and in between
-at most once a second per process; and not at all while no database connection is open.
+Channels asks Django to close them before every message, which costs a hop to the database thread
+each time. Here they are closed where a WebSocket begins and ends, after a database error, and in
+between at most once a second per process; and not at all while no database connection is open.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ connection_created.connect(_opened, dispatch_uid="panther_channels._database")
 
 
 async def close_old() -> None:
-    """Close what is unusable or older than ``CONN_MAX_AGE``, in the thread that Django code runs in."""
+    """Close what is unusable or older than ``CONN_MAX_AGE``, in the thread of Django code."""
     if _Use.open:
         _Use.open = False
         _Use.open = await sync_to_async(_close_and_look)() or _Use.open

@@ -1,4 +1,4 @@
-"""What ``connect()`` takes: its annotations, read once per class, and the casts that they ask for."""
+"""What ``connect()`` takes: its annotations, read once per class, and the casts they ask for."""
 
 import enum
 import inspect
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -71,14 +71,14 @@ class Parameters:
         return arguments
 
 
-@lru_cache(maxsize=None)
-def parameters(consumer: type[AsyncConsumer]) -> Parameters:
+@cache
+def parameters(consumer: Any) -> Parameters:
     """Read the signature and the annotations of ``consumer.connect``.
 
     Raises:
         ImproperlyConfigured: an annotation can't be resolved.
     """
-    connect = consumer.connect  # type: ignore[attr-defined]
+    connect = consumer.connect
     owner = f"{consumer.__qualname__}.connect()"
     signature = list(inspect.signature(connect).parameters.values())[1:]
     named = [p for p in signature if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
@@ -125,9 +125,7 @@ def _is_connection(hint: Any) -> bool:
 def _cast(hint: Any) -> Cast | None:
     if typing.get_origin(hint) is typing.Literal:
         return {str(value): value for value in typing.get_args(hint)}.__getitem__
-    if not isinstance(hint, type) or issubclass(hint, str) and not issubclass(hint, enum.Enum):
-        return None
-    if issubclass(hint, enum.Enum):
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return {str(member.value): member for member in hint}.__getitem__
     if hint is bool:
         return lambda value: _BOOLEANS[value.lower()]

@@ -19,6 +19,6 @@ class PantherChannelsConfig(AppConfig):
         for check in (check_urls, check_middlewares, check_authentication):
             checks.register(check, checks.Tags.urls)
         if "daphne.server" in sys.modules:
-            from panther_channels.servers import daphne  # noqa: PLC0415 - imports Twisted
+            from panther_channels.servers import daphne
 
             daphne.install()

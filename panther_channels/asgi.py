@@ -1,20 +1,25 @@
 """The ASGI application: HTTP to Django, WebSockets to their classes, and the lifespan."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from channels.routing import URLRouter
 from django.conf import settings
 from django.core import asgi
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import URLPattern, is_valid_path, re_path
+from django.urls import URLPattern, is_valid_path
+from django.urls.resolvers import RegexPattern
 
 from panther_channels import conf, status
 from panther_channels.routing import build_url_patterns
 
 logger = logging.getLogger("panther_channels")
+
+_LINGER = 1.0  # seconds that a refused connection may take to go away
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -53,7 +58,7 @@ class Application:
     def __init__(self, http: Any, patterns: list[URLPattern]) -> None:
         self._http = http
         self._patterns = patterns
-        self._websocket = URLRouter([*patterns, re_path(r"", _refuse)])
+        self._websocket = URLRouter([*patterns, URLPattern(RegexPattern(""), _refuse)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the lifespan of the server."""
@@ -79,8 +84,14 @@ class Application:
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     logger.info("No WebSocket URL matches the path %r.", scope["path"])
     await receive()  # websocket.connect
-    if "websocket.http.response" in scope.get("extensions", {}):
+    if "websocket.http.response" in (scope.get("extensions") or {}):
         await _respond(send, status.HTTP_404_NOT_FOUND, "Not Found", prefix="websocket.")
+        # uvicorn 0.54 logs an error for an application that ends before the refused connection is
+        # lost. The first event follows from the response, the second one from the loss.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER):
+                await receive()
+                await receive()
     else:
         await send({"type": "websocket.close", "code": status.WS_1000_NORMAL_CLOSURE})
 

@@ -23,7 +23,7 @@ def authentication() -> Any:
 
 
 def middlewares() -> tuple[Callable[..., Any], ...]:
-    """``WS_MIDDLEWARES``: middleware classes or their dotted paths, outermost first. Default: none."""
+    """``WS_MIDDLEWARES``: middleware classes or dotted paths, outermost first. Default: none."""
     value = getattr(settings, "WS_MIDDLEWARES", None) or ()
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ImproperlyConfigured(f"WS_MIDDLEWARES must be a list, not {value!r}.")

@@ -1,12 +1,14 @@
-"""Connections on the channel layer: how they are reached from outside, and how they are listening."""
+"""Connections on the channel layer: how they are reached from outside, and how they listen."""
 
 import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
+from asgiref.sync import iscoroutinefunction
 from channels.layers import get_channel_layer
 from django.core.exceptions import ImproperlyConfigured
 
@@ -59,8 +61,8 @@ async def send_message_to_websocket(connection_id: str, data: Any) -> None:
     """Send a message to an open connection, from any process that shares its channel layer.
 
     It passes through the connection's ``send()``: a ``str`` arrives as a text frame, ``bytes`` as
-    a binary frame, everything else as JSON. An id that is unknown, malformed or of a connection that has
-    closed does nothing. Messages of one sender arrive in the order in which they were sent.
+    a binary frame, everything else as JSON. An id that is unknown, malformed or of a connection
+    that has closed does nothing. Messages of one sender arrive in the order of their sending.
 
     Args:
         connection_id: the ``connection_id`` of the connection.
@@ -108,6 +110,28 @@ async def _post(connection_id: str, event: dict[str, Any]) -> None:
         )
     if is_connection_id(connection_id):
         await layer.group_send(group_name(connection_id), {"type": EVENT_TYPE, **event})
+
+
+@lru_cache(maxsize=256)
+def is_ours(consumer: Any, name: str) -> bool:
+    """Whether a class has a method from this package, Channels or Python, not its own."""
+    definer = next((base for base in consumer.__mro__ if name in vars(base)), object)
+    return definer.__module__.partition(".")[0] in {"panther_channels", "channels", "builtins"}
+
+
+@lru_cache(maxsize=256)
+def event_handler(consumer: Any, event_type: str) -> str | None:
+    """The name of the method that a class has for a type of event, as Channels names it.
+
+    Never one whose name this package, Channels or Python knows: an event from the layer must not
+    pass for one of the server, nor call ``close()``.
+    """
+    name = event_type.replace(".", "_")
+    if name.startswith("_") or any(
+        name in vars(base) for base in consumer.__mro__ if is_ours(base, "__module__")
+    ):
+        return None
+    return name if iscoroutinefunction(getattr(consumer, name, None)) else None
 
 
 class Inbox:

@@ -37,8 +37,8 @@ class ConnectionNotFoundError(PantherChannelsError):
 class BaseError(PantherChannelsError):
     """A refusal with a detail for the client and a status code (Panther's ``BaseError``).
 
-    Raised by an authentication, a permission, a middleware or ``connect()`` before the connection is
-    accepted, it refuses the handshake. Raised later by a hook, it closes the connection: with
+    Raised by an authentication, a permission, a middleware or ``connect()`` before the connection
+    is accepted, it refuses the handshake. Raised later by a hook, it closes the connection: with
     its own code and detail where the code may be sent in a close frame, else with 1011.
 
     Args:

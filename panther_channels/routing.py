@@ -57,9 +57,10 @@ class _PathPattern(RegexPattern):
 def build_url_patterns(urls: Any) -> list[URLPattern]:
     """Translate a dict of URLs, ready for ``channels.routing.URLRouter``.
 
-    Keys are paths or parts of them, values are :class:`GenericWebsocket` classes, ASGI applications, or
-    dicts of the same. ``<name>`` is a variable, one whole segment; ``<int:name>`` and Django's
-    other converters are understood. Slashes at both ends are optional. A static segment beats a variable.
+    Keys are paths or parts of them, values are :class:`GenericWebsocket` classes, ASGI
+    applications, or dicts of the same. ``<name>`` is a variable, one whole segment; ``<int:name>``
+    and Django's other converters are understood. Slashes at both ends are optional. A static
+    segment beats a variable.
 
     Args:
         urls: the dict.
@@ -93,10 +94,11 @@ def _flatten(urls: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _add(root: _Place, url: str, endpoint: Any) -> None:
-    place, variables = root, []
+    place = root
+    variables: list[str] = []
     for segment in url.strip("/").split("/") if url.strip("/") else []:
         if (variable := _VARIABLE.fullmatch(segment)) is not None:
-            _check_variable(place, segment, *variable.groups(), seen=variables)
+            _check_variable(place, variable, variables)
             variables.append(variable[2])
         elif not _STATIC.fullmatch(segment):
             raise ImproperlyConfigured(
@@ -114,9 +116,8 @@ def _add(root: _Place, url: str, endpoint: Any) -> None:
     place.endpoint = _application(endpoint, variables)
 
 
-def _check_variable(
-    place: _Place, segment: str, converter: str | None, name: str, seen: list[str]
-) -> None:
+def _check_variable(place: _Place, variable: re.Match[str], seen: list[str]) -> None:
+    segment, converter, name = variable[0], variable[1], variable[2]
     if not name.isidentifier():
         raise ImproperlyConfigured(f"has the variable {segment}, whose name no parameter can have")
     if name in seen:
@@ -143,7 +144,8 @@ def _application(endpoint: Any, variables: list[str]) -> Any:
                     f"points to {consumer.__qualname__}, whose {hook}() is not async: write "
                     f"`async def {hook}`"
                 )
-        parameters(consumer).check(variables)
+        checked: Any = consumer  # to mypy a class with an untyped base is unhashable
+        parameters(checked).check(variables)
         return endpoint.as_asgi() if endpoint is consumer else endpoint
     if (problem := _problem(endpoint)) is not None:
         raise ImproperlyConfigured(

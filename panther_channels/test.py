@@ -166,13 +166,13 @@ class WebsocketClient:
 
 
 async def _rejection(
-    communicator: ApplicationCommunicator, event: dict[str, Any], timeout: float
+    communicator: ApplicationCommunicator, event: dict[str, Any], seconds: float
 ) -> HandshakeRejected:
     code, body = status.HTTP_403_FORBIDDEN, b""
     if event["type"] == "websocket.http.response.start":
         code = event["status"]
-        body = (await communicator.receive_output(timeout)).get("body", b"")
-    await communicator.wait(timeout)
+        body = (await communicator.receive_output(seconds)).get("body", b"")
+    await communicator.wait(seconds)
     return HandshakeRejected(code, body)
 
 

@@ -1,11 +1,18 @@
-"""WebSockets as Panther writes them: a class with hooks, and two functions to reach it from outside."""
+"""WebSockets as Panther writes them: a class with hooks, and two functions to reach it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from panther_channels._consumer import Connection, State
+from panther_channels import status
+from panther_channels._consumer import Connection
+from panther_channels._encoding import to_json
 from panther_channels._request import Address, Headers, query_params
-from panther_channels.connections import close_websocket_connection, send_message_to_websocket
+from panther_channels._state import OPEN, State
+from panther_channels.connections import (
+    check_close,
+    close_websocket_connection,
+    send_message_to_websocket,
+)
 
 __all__ = [
     "GenericWebsocket",
@@ -21,11 +28,13 @@ class Websocket(Connection):
     Annotations use this name; to write a handler, subclass :class:`GenericWebsocket`.
     """
 
-    auth: Any = None
+    auth: Callable[..., Any] | None = None
     permissions: Any = None
 
     #: The authenticated user, or ``None``.
     user: Any = None
+
+    _headers: Headers | None = None
 
     @property
     def connection_id(self) -> str:
@@ -37,13 +46,13 @@ class Websocket(Connection):
 
     @property
     def state(self) -> str:
-        """Where the connection is: "Connected" (not decided), "Accepted", "Closed" or "Rejected"."""
+        """One of "Connected" (not decided yet), "Accepted", "Closed" and "Rejected"."""
         return self._state.value
 
     @property
     def is_connected(self) -> bool:
         """Whether the connection is open."""
-        return self._state is State.OPEN
+        return self._state is OPEN
 
     @property
     def is_rejected(self) -> bool:
@@ -87,7 +96,63 @@ class Websocket(Connection):
         """The HTTP version of the handshake, such as ``"1.1"``."""
         return str(self.scope.get("http_version", "1.1"))
 
-    _headers: Headers | None = None
+    async def accept(
+        self,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[bytes, bytes]] | None = None,
+    ) -> None:
+        """Open the connection; from here on it has a ``connection_id`` and can be reached by it.
+
+        Args:
+            subprotocol: one of those that the client offered (``scope["subprotocols"]``).
+            headers: more headers for the response, as a dict or as ASGI's pairs of bytes.
+
+        Raises:
+            WebsocketError: the connection was accepted or closed before.
+            ValueError: the client didn't offer the subprotocol (RFC 6455 section 4.2.2).
+        """
+        offered = self.scope.get("subprotocols") or []
+        if subprotocol is not None and subprotocol not in offered:
+            raise ValueError(f"The client offered the subprotocols {offered}, not {subprotocol!r}.")
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        encoded = [(_to_bytes(name).lower(), _to_bytes(value)) for name, value in pairs]
+        await self._accept(
+            {"type": "websocket.accept", "subprotocol": subprotocol, "headers": encoded}
+        )
+
+    async def send(self, data: Any = None) -> None:
+        """Send a message: a ``str`` as text, ``bytes`` as binary, everything else as JSON.
+
+        Args:
+            data: the message; ``None`` is the JSON ``null``.
+
+        Raises:
+            WebsocketError: the connection is not open, or the client has gone.
+            TypeError: the data can't be encoded as JSON.
+        """
+        if self._state is not OPEN:
+            raise self._illegal("send() is legal between accept() and the end of the connection")
+        if isinstance(data, bytes):
+            await self._emit({"type": "websocket.send", "bytes": data})
+        else:
+            text = data if isinstance(data, str) else to_json(data)
+            await self._emit({"type": "websocket.send", "text": text})
+
+    async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close the connection; before ``accept()`` that refuses the handshake (HTTP 403).
+
+        Closing a connection that has ended already does nothing.
+
+        Args:
+            code: the close code, 1000 by default.
+            reason: at most 123 bytes of UTF-8, empty by default.
+
+        Raises:
+            ValueError: the code can't be sent, or the reason is too long.
+            TypeError: the code is no ``int``, or the reason no ``str``.
+        """
+        check_close(code, reason)
+        await self._close(code, reason)
 
     async def connect(self, **path_variables: Any) -> None:
         """Decide on the connection: ``accept()`` it, or leave it, which refuses it (HTTP 403).
@@ -117,8 +182,8 @@ class Websocket(Connection):
 class GenericWebsocket(Websocket):
     """The class to subclass for a WebSocket, as in Panther.
 
-    Override ``connect``, ``receive`` and ``disconnect``. Overriding ``send`` or ``close`` changes what
-    outside sends and closes do, too.
+    Override ``connect``, ``receive`` and ``disconnect``. Overriding ``send`` or ``close`` changes
+    what outside sends and closes do, too.
 
     Attributes:
         auth: an async callable, or a class of one, that takes the connection and returns the
@@ -128,9 +193,10 @@ class GenericWebsocket(Websocket):
         groups: groups of the channel layer to be in while the connection is open. Default: none.
     """
 
-    auth: Callable[..., Any] | None = None
-    permissions: Any = None
-
 
 def _address(pair: Any) -> Address | None:
     return None if pair is None else Address(pair[0], pair[1])
+
+
+def _to_bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else value.encode("latin-1")

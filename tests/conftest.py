@@ -1,6 +1,7 @@
 """Fixtures for all tests: servers, a redis-server, the system's Chromium."""
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -14,6 +15,8 @@ from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
 
+GetRedis = Callable[[], RedisServer]
+StartRedis = Callable[..., RedisServer]
 StartServer = Callable[..., Server]
 
 
@@ -26,13 +29,40 @@ def missing(program: str) -> NoReturn:
 
 
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def get_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetRedis]:
+    """Starts the redis-server of redis_server at the first call.
+
+    A fixture of its own, so that the shared servers, which may ask for it late, end before it.
+    """
+    with contextlib.ExitStack() as running:
+
+        @functools.cache
+        def get() -> RedisServer:
+            _require_redis()
+            log_path = tmp_path_factory.mktemp("redis") / "redis.log"
+            return running.enter_context(RedisServer(log_path=log_path))
+
+        yield get
+
+
+@pytest.fixture(scope="session")
+def redis_server(get_redis: GetRedis) -> RedisServer:
     """One redis-server for all tests; a test that stops or floods it starts one of its own."""
-    if shutil.which("redis-server") is None:
-        missing("redis-server")
-    log_path = tmp_path_factory.mktemp("redis") / "redis.log"
-    with RedisServer(log_path=log_path) as server:
-        yield server
+    return get_redis()
+
+
+@pytest.fixture
+def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
+    """Starts redis-servers that belong to this test alone: `start_redis(port=0, args=())`."""
+    with contextlib.ExitStack() as running:
+        numbers = itertools.count(1)
+
+        def start(**options: Any) -> RedisServer:
+            _require_redis()
+            log_path = tmp_path / f"redis-{next(numbers)}.log"
+            return running.enter_context(RedisServer(log_path=log_path, **options))
+
+        yield start
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +75,7 @@ def chromium() -> str:
 
 
 @pytest.fixture
-def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartServer]:
+def start_server(get_redis: GetRedis, tmp_path: Path) -> Iterator[StartServer]:
     """Starts servers that belong to this test alone, and ends them after it.
 
     `start_server("daphne")` runs tests/project. Other arguments: `application`, `redis` (True:
@@ -56,7 +86,7 @@ def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
 
         def start(name: ServerName, application: str = PROJECT, **options: Any) -> Server:
             log_path = tmp_path / f"{name}-{next(numbers)}.log"
-            server = _build_server(request, log_path, name, application, **options)
+            server = _build_server(get_redis, log_path, name, application, **options)
             return running.enter_context(server)
 
         yield start
@@ -64,7 +94,7 @@ def start_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sta
 
 @pytest.fixture(scope="session")
 def shared_server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    get_redis: GetRedis, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartServer]:
     """As start_server, but a server is started once and then shared by all tests of the session.
 
@@ -78,7 +108,7 @@ def shared_server(
             key = repr((name, application, sorted(options.items())))
             if key not in servers:
                 log_path = folder / f"{name}-{len(servers) + 1}.log"
-                server = _build_server(request, log_path, name, application, **options)
+                server = _build_server(get_redis, log_path, name, application, **options)
                 servers[key] = running.enter_context(server)
             return servers[key]
 
@@ -104,8 +134,13 @@ def redis_backed_server(server_name: ServerName, shared_server: StartServer) -> 
     return shared_server(server_name, redis=True)
 
 
+def _require_redis() -> None:
+    if shutil.which("redis-server") is None:
+        missing("redis-server")
+
+
 def _build_server(
-    request: pytest.FixtureRequest,
+    get_redis: GetRedis,
     log_path: Path,
     name: ServerName,
     application: str,
@@ -117,6 +152,5 @@ def _build_server(
 ) -> Server:
     environment = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", **(env or {})}
     if redis:
-        redis_server: RedisServer = request.getfixturevalue("redis_server")
-        environment["REDIS_URL"] = redis_server.url
+        environment["REDIS_URL"] = get_redis().url
     return Server(name, application, log_path=log_path, env=environment, args=args, cwd=cwd)

@@ -2,7 +2,7 @@
 
 The machine is taken to be noisy. So all servers stay up for the whole run, every round measures
 each of them once, and a row is the median of the shares that it had of the raw application on the
-same server in the same round.
+same server in the same round. A window in which somebody else took the server's core is repeated.
 """
 
 import argparse
@@ -20,7 +20,11 @@ from tests.benchmarks.targets import TITLES, Cores, PicowsServer, Target, pinned
 from tests.servers import ROOT, SERVER_NAMES, Process, RedisServer
 
 KINDS = ("echo", "connects")
-WARM_UP = 0.3
+WARM_UP = 0.2
+# All of these servers use up their core under load; one that did not was disturbed.
+UNDISTURBED = 0.93
+# In the whole run, so that the run is bounded on a machine that is never quiet.
+REPETITIONS = 25
 
 _TARGETS = {
     "echo": (
@@ -57,13 +61,18 @@ def main() -> int:
         results: dict[str, report.Results] = {
             kind: {target: [] for target in targets} for kind, targets in wanted.items() if targets
         }
+        repetitions = REPETITIONS
         for number in range(1, options.rounds + 1):
             _tell(f"round {number} of {options.rounds}")
             for kind, windows in results.items():
                 # Every second round backwards, so that a drift of the machine cancels out.
                 for target in list(windows)[:: 1 if number % 2 else -1]:
-                    server = servers[target]
-                    windows[target].append(measure(kind, server, options.seconds, cores))
+                    window = measure(kind, servers[target], options.seconds, cores)
+                    if window.server_cpu < UNDISTURBED and repetitions:
+                        repetitions -= 1
+                        again = measure(kind, servers[target], options.seconds, cores)
+                        window = max(window, again, key=lambda each: each.server_cpu)
+                    windows[target].append(window)
         ceiling = _ceiling(folder, options.seconds, cores) if "echo" in results else None
     return _print(results, ceiling, options, cores)
 
@@ -153,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     words = (*KINDS, *SERVER_NAMES, *TITLES)
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument(
-        "--seconds", type=_bounded(float, 0.1, 60), default=1.0, help="of each window (default 1)"
+        "--seconds", type=_bounded(float, 0.1, 60), default=0.8, help="of each window (default 0.8)"
     )
     parser.add_argument(
         "--rounds", type=_bounded(int, 1, 100), default=5, help="of all targets (default 5)"

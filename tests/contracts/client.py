@@ -69,7 +69,7 @@ class Connection:
         await self.websocket.wait_closed()
 
     def _end(self) -> Frame:
-        return ("close", self.websocket.close_code, self.websocket.close_reason)
+        return ("close", int(self.websocket.close_code or 0), self.websocket.close_reason)
 
 
 class Client:

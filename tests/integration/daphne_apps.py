@@ -17,6 +17,8 @@ if os.environ.get("MENDED"):
     install()
 
 logger = logging.getLogger("app")
+# Seconds that the application takes to end after it was cancelled.
+LINGER = {"linger": 0.5, "stay": 60}
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -40,14 +42,12 @@ async def _do(step: Any, scope: dict[str, Any], receive: Any, send: Any) -> None
     outcome: object
     if step == "raise":
         raise RuntimeError(f"wanted by {scope['path']}")
+    if isinstance(step, str) and step in LINGER:
+        await _linger(LINGER[step], scope)
     if step == "scope":
         outcome = {key: scope.get(key) for key in ("scheme", "http_version", "subprotocols")}
     elif step == "receive":
         outcome = await receive()
-    elif step == "linger":
-        outcome = await _linger(0.5)
-    elif step == "stay":
-        outcome = await _linger(60)
     else:
         outcome = await _send(step, send)
     logger.info("%s %s", scope["path"], outcome)
@@ -61,10 +61,10 @@ async def _send(message: dict[str, Any], send: Any) -> str:
     return f"sent {message.get('type')}"
 
 
-async def _linger(seconds: float) -> str:
+async def _linger(seconds: float, scope: dict[str, Any]) -> None:
     """Waits to be cancelled, and then takes its time."""
     try:
         await asyncio.Future()
-    except asyncio.CancelledError:
+    finally:
         await asyncio.sleep(seconds)
-    return "lingered"
+        logger.info("%s lingered", scope["path"])

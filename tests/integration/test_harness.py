@@ -12,8 +12,8 @@ import redis
 import websockets.sync.client
 from websockets.exceptions import ConnectionClosed
 
-from tests.conftest import StartServer
-from tests.servers import ROOT, RedisServer, ServerError, ServerName, free_port, manage
+from tests.conftest import StartRedis, StartServer
+from tests.servers import ROOT, RedisServer, Server, ServerError, ServerName, manage
 
 RAW = "tests.integration.raw_asgi:application"
 
@@ -106,32 +106,45 @@ def test_a_server_that_can_not_start_shows_its_log(
         start_server(server_name, "tests.no_such_module:application")
 
 
-def test_redis_answers_and_a_second_one_does_not_share_it(redis_server: RedisServer, tmp_path):
+def test_redis_answers_and_a_second_one_does_not_share_it(
+    redis_server: RedisServer, start_redis: StartRedis
+):
+    second = start_redis()
+    assert second.url != redis_server.url
     with (
-        RedisServer(log_path=tmp_path / "redis.log") as second,
         redis.Redis.from_url(redis_server.url) as client,
         redis.Redis.from_url(second.url) as other,
     ):
         client.set("harness", "1", ex=60)
         assert client.get("harness") == b"1"
         assert other.get("harness") is None
-        assert second.url != redis_server.url
-    assert second.process.returncode == 0
 
 
-def test_redis_restarts_at_its_old_address(tmp_path):
-    port = free_port()
-    for number in range(2):
-        with RedisServer(log_path=tmp_path / f"{number}.log", port=port) as server:
-            assert server.url == f"redis://127.0.0.1:{port}/0"
-            with redis.Redis.from_url(server.url) as client:
-                assert client.dbsize() == 0
-                client.set("left", "1")
+def test_redis_restarts_empty_at_its_old_address(start_redis: StartRedis):
+    first = start_redis()
+    with redis.Redis.from_url(first.url) as client:
+        client.set("left", "1")
+    assert first.terminate() == 0
+    second = start_redis(port=first.port)
+    assert second.url == first.url
+    with redis.Redis.from_url(second.url) as client:
+        assert client.dbsize() == 0
 
 
-def test_a_port_in_use_is_a_failure(redis_server: RedisServer, tmp_path):
+def test_a_port_in_use_is_a_failure(redis_server: RedisServer, start_redis: StartRedis):
     with pytest.raises(ServerError, match="Address already in use"):
-        RedisServer(log_path=tmp_path / "redis.log", port=redis_server.port).start()
+        start_redis(port=redis_server.port)
+
+
+def test_the_project_is_served_with_redis_as_its_layer(redis_backed_server: Server):
+    with (
+        websockets.sync.client.connect(f"{redis_backed_server.ws_url}/ws/id") as client,
+        redis.Redis.from_url(redis_backed_server.env["REDIS_URL"]) as redis_client,
+    ):
+        channels = redis_client.pubsub_channels(f"*{client.recv(5)!s}*")
+        assert len(channels) == 1
+        client.send("hello")
+        assert client.recv(5) == "hello"
 
 
 def test_manage_reports_output_and_exit_code():

@@ -5,6 +5,7 @@ import os
 SECRET_KEY = "for tests only, long enough for every signature"
 DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
+TIME_ZONE = "UTC"
 USE_TZ = True
 
 INSTALLED_APPS = [

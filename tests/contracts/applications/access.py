@@ -46,7 +46,7 @@ class ByHeader:
 
 class FailingAuthentication:
     async def __call__(self, connection: Websocket) -> None:
-        raise Meant("in auth")
+        raise Meant("meant: in auth")
 
 
 class ClosingAuthentication:
@@ -107,12 +107,12 @@ class OwnsRoom(BasePermission):
 
 class FailingPermission:
     async def __call__(self, request: Websocket) -> bool:
-        raise Meant("in a permission")
+        raise Meant("meant: in a permission")
 
 
 class RaisingPermission:
     async def __call__(self, request: Websocket) -> bool:
-        raise AuthenticationAPIError("refused")
+        raise AuthenticationAPIError("meant: refused")
 
 
 class LookingPermission:

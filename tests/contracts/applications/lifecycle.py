@@ -81,6 +81,20 @@ class ClosingTwice(GenericWebsocket):
             return
 
 
+class ClosingBadly(GenericWebsocket):
+    """Tries what no close frame can carry."""
+
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes) -> None:
+        code, _, length = str(data).partition(" ")
+        try:
+            await self.close(int(code), "x" * int(length))
+        except Exception:
+            await self.send("raised")
+
+
 class SayingGoodbye(GenericWebsocket):
     """Overrides close()."""
 
@@ -231,13 +245,13 @@ class Departing(GenericWebsocket):
 
 class FailingBeforeAccept(GenericWebsocket):
     async def connect(self):
-        raise Meant("before accept")
+        raise Meant("meant: before accept")
 
 
 class FailingAfterAccept(GenericWebsocket):
     async def connect(self):
         await self.accept()
-        raise Meant("after accept")
+        raise Meant("meant: after accept")
 
 
 class FailingInReceive(GenericWebsocket):
@@ -245,12 +259,12 @@ class FailingInReceive(GenericWebsocket):
         await self.accept()
 
     async def receive(self, data: str | bytes) -> None:
-        raise Meant("in receive")
+        raise Meant("meant: in receive")
 
 
 class RaisingBeforeAccept(GenericWebsocket):
     async def connect(self):
-        raise WebsocketError("refused")
+        raise WebsocketError("meant: refused")
 
 
 class RaisingInReceive(GenericWebsocket):
@@ -258,7 +272,7 @@ class RaisingInReceive(GenericWebsocket):
         await self.accept()
 
     async def receive(self, data: str | bytes) -> None:
-        raise WebsocketError("no more")
+        raise WebsocketError("meant: no more")
 
 
 URLS = {
@@ -270,6 +284,7 @@ URLS = {
     "closing-at-once": ClosingAtOnce,
     "closing": Closing,
     "closing-twice": ClosingTwice,
+    "closing-badly": ClosingBadly,
     "goodbye": SayingGoodbye,
     "greeting": Greeting,
     "sending-early": SendingEarly,

@@ -37,9 +37,9 @@ class Inner(WebsocketMiddleware):
                 note(connection, facts(connection))
                 return connection
             case "fail":
-                raise Meant("in a middleware")
+                raise Meant("meant: in a middleware")
             case "raise":
-                raise AuthenticationAPIError("refused")
+                raise AuthenticationAPIError("meant: refused")
             case "attribute":
                 connection.tenant = "acme"
                 connection.user = "set before"

@@ -1,7 +1,9 @@
 """Connections that are reached from outside, and the one that reaches them."""
 
 import asyncio
+import datetime
 import json
+import uuid
 from collections import defaultdict
 
 from tests.contracts.applications.package import (
@@ -24,6 +26,10 @@ VALUES: dict[str, object] = {
     "none": None,
     "true": True,
     "tuple": (1, (2, 3)),
+    "datetime": datetime.datetime(2024, 2, 29, 23, 59, 58, 123456, tzinfo=datetime.UTC),
+    "uuid": {"id": uuid.UUID("7e82d57c-9ec0-4787-b019-16910a9f45aa")},
+    "nan": [float("nan")],
+    "int 64": 2**64 - 1,
     "large": "x" * 200_000,
     "bytes": b"\x00\xffone",
     "object": object(),
@@ -81,7 +87,7 @@ class Failing(GenericWebsocket):
         await super().send(self.connection_id)
 
     async def send(self, data=None) -> None:
-        raise Meant("in an outside send")
+        raise Meant("meant: in an outside send")
 
 
 class Control(GenericWebsocket):

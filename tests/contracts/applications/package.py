@@ -48,4 +48,7 @@ __all__ = [
 
 
 class Meant(Exception):
-    """A failure that a scenario asks for: the only traceback allowed in a log."""
+    """A failure that a scenario asks for.
+
+    The text of such failures begins with "meant:", and no other may have a traceback in a log.
+    """

@@ -1,1 +1,14 @@
-"""The scenarios of the contract, one module per subject."""
+"""The scenarios of the contract, one module per subject; importing this collects them all."""
+
+from tests.contracts.scenarios import (  # noqa: F401 (they register themselves)
+    access,
+    lifecycle,
+    messages,
+    outside,
+    path_variables,
+    request,
+    routing,
+)
+from tests.contracts.scenarios.registry import SCENARIOS
+
+__all__ = ["SCENARIOS"]

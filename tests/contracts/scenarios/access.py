@@ -56,7 +56,10 @@ async def authentication_by_a_header(connect: Client) -> object:
     right = {"Authorization": "Bearer right"}
     wrong = {"Authorization": "Bearer wrong"}
     return [
-        [await connect.first(f"/access/auth/{path}/", headers=headers) for headers in (right, wrong, {})]
+        [
+            await connect.first(f"/access/auth/{path}/", headers=headers)
+            for headers in (right, wrong, {})
+        ]
         for path in ("header", "header-and-user")
     ]
 
@@ -170,7 +173,10 @@ async def permissions_come_before_path_variables(connect: Client) -> object:
 @scenario
 async def authentication_comes_before_permissions(connect: Client) -> object:
     headers = {"Authorization": "Bearer wrong"}
-    return [await connect.first("/access/failed-order/5/", headers=headers), await connect.journal(0)]
+    return [
+        await connect.first("/access/failed-order/5/", headers=headers),
+        await connect.journal(0),
+    ]
 
 
 async def _middleware(connect: Client, task: str, path: str = "/middlewares/watched/") -> object:

@@ -117,6 +117,15 @@ async def only_the_first_close_counts(connect: Client) -> object:
 
 
 @scenario
+async def what_no_close_frame_can_carry_raises_in_the_caller(connect: Client) -> object:
+    seen = []
+    for order in ("999 0", "1005 0", "1006 0", "1015 0", "5000 0", "4000 124", "1000 500"):
+        closing = await connect("/lifecycle/closing-badly/")
+        seen.append((order, await closing.ask(order), await closing.ask("4000 0")))
+    return seen
+
+
+@scenario
 async def an_overridden_close_is_used(connect: Client) -> object:
     goodbye = await connect("/lifecycle/goodbye/")
     await goodbye.send("go")

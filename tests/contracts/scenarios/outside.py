@@ -48,6 +48,11 @@ async def a_tuple_from_outside(connect: Client) -> object:
 
 
 @scenario
+async def rich_values_from_outside(connect: Client) -> object:
+    return await _sent(connect, "datetime", "uuid", "nan", "int 64")
+
+
+@scenario
 async def a_large_text_from_outside(connect: Client) -> object:
     return await _sent(connect, "large")
 
@@ -78,8 +83,9 @@ async def an_overridden_send_sees_python_values(connect: Client) -> object:
 
 
 @scenario
-async def an_overridden_send_sees_a_list_for_a_tuple(connect: Client) -> object:
-    return await _sent(connect, "tuple", path="overriding")
+async def an_overridden_send_sees_what_json_can_carry(connect: Client) -> object:
+    values = ("tuple", "datetime", "uuid", "nan", "int 64")
+    return await _sent(connect, *values, path="overriding")
 
 
 @scenario
@@ -92,7 +98,13 @@ async def an_overridden_close_is_used_from_outside(connect: Client) -> object:
 @scenario
 async def unknown_ids_do_nothing(connect: Client) -> object:
     target, connection_id, control = await _pair(connect)
-    unknown = [connection_id[:-1], connection_id + "0", "f" * 32, "0" * 26, connection_id.swapcase() + "x"]
+    unknown = [
+        connection_id[:-1],
+        connection_id + "0",
+        "f" * 32,
+        "0" * 26,
+        connection_id.swapcase() + "x",
+    ]
     answers = [await _obey(control, "send", each, value="str") for each in unknown]
     answers += [await _obey(control, "close", each) for each in unknown]
     return [answers, await target.ask("still here")]
@@ -190,7 +202,9 @@ async def a_close_from_outside_during_receive(connect: Client) -> object:
     target, connection_id, control = await _pair(connect)
     seen = [await target.ask("block")]
     await _obey(control, "close", connection_id, code=4002, reason="busy")
-    return [*seen, await target.receive()]
+    seen.append(await target.receive())
+    await _obey(control, "release", None)
+    return seen
 
 
 @scenario

@@ -10,7 +10,9 @@ async def _first(connect: Client, prefix: str, *values: str) -> list[object]:
 
 @scenario
 async def integers_are_cast(connect: Client) -> object:
-    return await _first(connect, "/path/int/", "5", "0", "007", "123456789012345678901234567890"[:18])
+    return await _first(
+        connect, "/path/int/", "5", "0", "007", "123456789012345678901234567890"[:18]
+    )
 
 
 @scenario
@@ -25,7 +27,9 @@ async def integers_are_what_int_takes(connect: Client) -> object:
 
 @scenario
 async def a_bad_integer_is_refused(connect: Client) -> object:
-    return await _first(connect, "/path/int/", "x", "5.0", "0x10", "1e3", "--5", "5x", "None", "%20")
+    return await _first(
+        connect, "/path/int/", "x", "5.0", "0x10", "1e3", "--5", "5x", "None", "%20"
+    )
 
 
 @scenario
@@ -36,7 +40,9 @@ async def booleans_are_cast(connect: Client) -> object:
 
 @scenario
 async def a_bad_boolean_is_refused(connect: Client) -> object:
-    return await _first(connect, "/path/bool/", "yes", "no", "on", "2", "01", "t", "None", "%20true")
+    return await _first(
+        connect, "/path/bool/", "yes", "no", "on", "2", "01", "t", "None", "%20true"
+    )
 
 
 @scenario
@@ -51,7 +57,9 @@ async def a_string_stays_a_string(connect: Client) -> object:
 
 @scenario
 async def variables_are_percent_decoded(connect: Client) -> object:
-    return await _first(connect, "/path/str/", "a%20b", "%D1%8F", "a+b", "100%25", "%F0%9F%91%8B", "a@b:c")
+    return await _first(
+        connect, "/path/str/", "a%20b", "%D1%8F", "a+b", "100%25", "%F0%9F%91%8B", "a@b:c"
+    )
 
 
 @scenario

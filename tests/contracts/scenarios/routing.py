@@ -132,7 +132,9 @@ async def slashes_at_the_beginning_are_stripped(connect: Client) -> object:
 
 @scenario
 async def doubled_slashes_inside_are_no_match(connect: Client) -> object:
-    return await _found(connect, "/routing//deep/a/b/c/d", "/routing/deep//a/b/c/d", "/messages//echo")
+    return await _found(
+        connect, "/routing//deep/a/b/c/d", "/routing/deep//a/b/c/d", "/messages//echo"
+    )
 
 
 @scenario

@@ -1,0 +1,55 @@
+"""The same classes, the same client: what it sees of Panther is what it sees of us.
+
+Except for the deviations, which are all named, and each of which has to be one.
+"""
+
+import re
+
+import pytest
+
+from tests.contracts.conftest import Panther, StartContract, play
+from tests.contracts.deviations import DEVIATIONS, UNKNOWN_PATHS, expected_answer
+from tests.contracts.scenarios import SCENARIOS
+from tests.servers import ServerName
+
+# The line of the exception is the first one that is not indented.
+_TRACEBACK = re.compile(r"^Traceback \(most recent.*\n(?:[ \t].*\n|\n)*(?P<error>\S.*)$", re.M)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_parity(
+    name: str, server_name: ServerName, contract_server: StartContract, panther: Panther
+) -> None:
+    scenario = SCENARIOS[name]
+    theirs = await panther(scenario)
+    ours = await play(contract_server(server_name), scenario)
+
+    expected, reason = expected_answer(name, server_name, theirs)
+    assert ours == expected, reason
+    if reason:
+        assert ours != theirs, f"Panther does the same now; no longer true: {reason}"
+
+
+def test_there_are_enough_scenarios() -> None:
+    assert len(SCENARIOS) >= 60
+
+
+def test_every_deviation_is_a_scenario() -> None:
+    assert DEVIATIONS.keys() <= SCENARIOS.keys()
+    assert UNKNOWN_PATHS <= SCENARIOS.keys()
+    assert not UNKNOWN_PATHS & DEVIATIONS.keys()
+
+
+async def test_only_meant_failures_have_a_traceback(
+    server_name: ServerName, contract_server: StartContract
+) -> None:
+    """In the log of all scenarios that were played before; one that fails shows that we see it."""
+    server = contract_server(server_name)
+    mark = server.mark()
+    await play(server, SCENARIOS["an_exception_in_receive"])
+    server.wait_log(r": meant: in receive$", since=mark)
+
+    errors = [match["error"] for match in _TRACEBACK.finditer(server.log)]
+    assert len(errors) == server.log.count("Traceback (most recent call last)")
+    assert [error for error in errors if ": meant: " not in error] == []
+    assert "Warning" not in server.log
