@@ -8,7 +8,6 @@ channel layer, so that neither way waits for the other.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -49,6 +48,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._id = ""
         self._was_accepted = False
         self._in_disconnect = False
+        self._has_finished = False
         self._close_code: int | None = None
         self._is_gone = False  # by the client or from outside, not by the handler
         self._inbox: Inbox | None = None
@@ -79,6 +79,10 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     async def _guard(self, hook: Awaitable[None]) -> None:
         try:
             await hook
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            await self._fail(error)  # not this task was cancelled, but one that the hook awaited
         except Exception as error:  # noqa: BLE001 - it is user code, which may raise anything
             await self._fail(error)
 
@@ -136,6 +140,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
 
     async def _listen(self) -> None:
         receive = self._asgi_receive
+        _database.close_old_soon()
         while self._close_code is None:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -158,6 +163,9 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._state = State.CLOSED
 
     async def _finish(self) -> None:
+        if self._has_finished:
+            return
+        self._has_finished = True
         inbox, self._inbox = self._inbox, None
         self._in_disconnect, self._was_accepted = self._was_accepted, False
         try:
@@ -170,7 +178,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                     await self._guard(self.disconnect(code))
                 finally:
                     self._in_disconnect = False
-            await _database.close_old()
+            await self._guard(_database.close_old())
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
@@ -184,6 +192,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                 type(self).__qualname__,
                 kind,
             )
+        _database.close_old_soon()
 
     async def _on_outside(self, event: Mapping[str, Any]) -> None:
         if self._state is not OPEN:
@@ -191,12 +200,13 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if "close" in event:
             self._is_gone = True
             await self.close(code=event["code"], reason=event["close"])
+            self._is_gone = self._state is not OPEN  # an overridden close() may decline
         elif "json" in event and is_ours(self._class, "send"):
             await self._emit({"type": "websocket.send", "text": event["json"]})
         else:
             await self.send(data=from_event(event))
 
-    async def _fail(self, error: Exception) -> None:
+    async def _fail(self, error: BaseException) -> None:
         """Log an exception once, and end the connection with the code that it carries, or 1011."""
         if isinstance(error, GoneError):
             return
@@ -228,22 +238,23 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             self._close_code = code
         else:
             return
-        with suppress(GoneError):
+        try:
             await self._emit({"type": "websocket.close", "code": code, "reason": reason})
+        except GoneError:
+            pass
+        except Exception:
+            logger.exception("The server took no close frame for %r", self.scope["path"])
 
     async def _emit(self, message: Message) -> None:
         try:
             await self._asgi_send(message)
-        except OSError as error:  # by the ASGI specification: the client has gone
+        except (OSError, RuntimeError) as error:
+            # OSError is ASGI's word for a client that has gone. RuntimeError is uvicorn's for a
+            # close frame that overtook this message: ours from another task, or its own at a stop.
             self._is_gone = True
             if self._state is OPEN:
                 self._state = State.CLOSED
-            raise self._illegal("the client has gone") from error
-        except RuntimeError as error:
-            if self._state is OPEN or message["type"] != "websocket.send":
-                raise
-            # close() overtook a send() that waited for a slow client.
-            raise self._illegal("the connection was closed meanwhile") from error
+            raise self._illegal("the connection has ended meanwhile") from error
 
     def _illegal(self, what: str) -> IllegalStateError:
         kind = GoneError if self._is_gone else IllegalStateError

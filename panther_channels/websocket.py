@@ -1,6 +1,7 @@
 """WebSockets as Panther writes them: a class with hooks, and two functions to reach it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from panther_channels import status
@@ -34,8 +35,6 @@ class Websocket(Connection):
     #: The authenticated user, or ``None``.
     user: Any = None
 
-    _headers: Headers | None = None
-
     @property
     def connection_id(self) -> str:
         """The id by which this connection can be reached from outside: 32 hexadecimal digits.
@@ -59,14 +58,12 @@ class Websocket(Connection):
         """Whether the handshake was refused."""
         return self._state is State.REJECTED
 
-    @property
+    @cached_property
     def headers(self) -> Headers:
         """The headers of the request, by attribute or by item; a missing one is ``None``."""
-        if self._headers is None:
-            self._headers = Headers(self.scope["headers"])
-        return self._headers
+        return Headers(self.scope["headers"])
 
-    @property
+    @cached_property
     def query_params(self) -> dict[str, str]:
         """The query parameters: of a repeated name the last, blank values dropped."""
         return query_params(self.scope.get("query_string", b""))
@@ -154,11 +151,12 @@ class Websocket(Connection):
         check_close(code, reason)
         await self._close(code, reason)
 
-    async def connect(self, **path_variables: Any) -> None:
+    async def connect(self, *args: Any, **path_variables: Any) -> None:
         """Decide on the connection: ``accept()`` it, or leave it, which refuses it (HTTP 403).
 
         Runs after authentication and permissions. Parameters take the variables of the URL, cast
-        to their annotations; one annotated :class:`Websocket` takes the connection.
+        to their annotations; one annotated :class:`Websocket` takes the connection. Nothing is
+        ever passed by position: ``*args`` lets type checkers accept every signature here.
         """
 
     async def receive(self, data: str | bytes) -> None:

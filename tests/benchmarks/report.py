@@ -48,8 +48,16 @@ def environment(cores: Cores) -> str:
     )
 
 
-def ratios(target: Target, results: Results) -> list[float]:
-    """The rate of each round as a share of the raw application's in the same round."""
+def shares(target: Target, results: Results) -> list[float]:
+    """For each round the work per processor second, as a share of the raw application's."""
+    return [
+        (window.rate / window.server_cpu) / (raw.rate / raw.server_cpu)
+        for window, raw in zip(results[target], results[target.raw], strict=True)
+    ]
+
+
+def shares_by_clock(target: Target, results: Results) -> list[float]:
+    """The same by the clock on the wall, with all that disturbed it."""
     rounds = zip(results[target], results[target.raw], strict=True)
     return [window.rate / raw.rate for window, raw in rounds]
 
@@ -57,7 +65,10 @@ def ratios(target: Target, results: Results) -> list[float]:
 def table(kind: str, results: Results, rounds: int, seconds: float) -> str:
     """One table with a row for each target, medians of all rounds."""
     heading, unit = HEADINGS[kind]
-    names = ("server", "application", "of raw", "spread", "target", "", unit, "CPU", "client CPU")
+    names = (
+        *("server", "application", "of raw", "spread", "target", "", "by clock"),
+        *(unit, "CPU", "client CPU"),
+    )
     rows = [_row(kind, target, results) for target in results]
     return f"{heading}; median of {rounds} x {seconds:g} s\n{_aligned([names, *rows])}"
 
@@ -68,7 +79,7 @@ def below_target(kind: str, results: Results) -> list[str]:
         f"{kind} of {target.title} on {target.server}: {share:.2f} of raw, target {least:.2f}"
         for target in results
         if (least := _least(kind, target)) is not None
-        and (share := statistics.median(ratios(target, results))) < least
+        and (share := statistics.median(shares(target, results))) < least
     ]
 
 
@@ -99,17 +110,18 @@ def _busiest(kind: str, results: Results) -> str:
 
 def _row(kind: str, target: Target, results: Results) -> tuple[str, ...]:
     windows = results[target]
-    shares = ratios(target, results)
-    share = statistics.median(shares)
+    of_raw = shares(target, results)
+    share = statistics.median(of_raw)
     least = _least(kind, target)
     is_raw = target == target.raw
     return (
         target.server,
         target.title,
         f"{share:.2f}",
-        "" if is_raw else f"{min(shares):.2f}-{max(shares):.2f}",
+        "" if is_raw else f"{min(of_raw):.2f}-{max(of_raw):.2f}",
         "" if least is None else f">= {least:.2f}",
         "" if least is None else ("ok" if share >= least else "LOW"),
+        f"{statistics.median(shares_by_clock(target, results)):.2f}",
         f"{statistics.median(window.rate for window in windows):,.0f}",
         f"{statistics.median(window.server_cpu for window in windows):.0%}",
         f"{statistics.median(window.client_cpu for window in windows):.0%}",

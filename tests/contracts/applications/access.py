@@ -5,7 +5,7 @@ from tests.contracts.applications.package import (
     AuthenticationAPIError,
     BasePermission,
     GenericWebsocket,
-    Meant,
+    MeantError,
     Websocket,
 )
 
@@ -46,7 +46,7 @@ class ByHeader:
 
 class FailingAuthentication:
     async def __call__(self, connection: Websocket) -> None:
-        raise Meant("meant: in auth")
+        raise MeantError("meant: in auth")
 
 
 class ClosingAuthentication:
@@ -107,7 +107,7 @@ class OwnsRoom(BasePermission):
 
 class FailingPermission:
     async def __call__(self, request: Websocket) -> bool:
-        raise Meant("meant: in a permission")
+        raise MeantError("meant: in a permission")
 
 
 class RaisingPermission:
@@ -137,7 +137,7 @@ def _made(name: str, **attributes: object) -> type[GenericWebsocket]:
 
 class Ordered(_User):
     auth = NamedUser
-    permissions = [allow, Allow]
+    permissions = [allow, Allow]  # noqa: RUF012 (as everybody writes it)
 
     async def connect(self, number: int):
         note(self, f"connect {number}")

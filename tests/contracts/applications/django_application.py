@@ -4,6 +4,6 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.contracts.applications.django_settings")
 
-from panther_channels.asgi import get_asgi_application  # noqa: E402
+from panther_channels.asgi import get_asgi_application
 
 app = get_asgi_application()

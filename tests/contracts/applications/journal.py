@@ -17,8 +17,13 @@ _written = asyncio.Event()
 PATIENCE = 1.0
 
 
+def run_of(connection: Websocket) -> str:
+    """The name of the scenario that this connection belongs to."""
+    return str(connection.headers["x-run"])
+
+
 def note(connection: Websocket, entry: object) -> None:
-    _entries[connection.headers["x-run"]].append(entry)
+    _entries[run_of(connection)].append(entry)
     _written.set()
 
 
@@ -39,7 +44,7 @@ class Journal(GenericWebsocket):
         await self.accept()
 
     async def receive(self, data: str | bytes) -> None:
-        run = self.headers["x-run"]
+        run = run_of(self)
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while len(_entries[run]) < int(data):
             _written.clear()

@@ -5,7 +5,7 @@ import asyncio
 from tests.contracts.applications.journal import facts, note
 from tests.contracts.applications.package import (
     GenericWebsocket,
-    Meant,
+    MeantError,
     WebsocketError,
     status,
 )
@@ -245,13 +245,13 @@ class Departing(GenericWebsocket):
 
 class FailingBeforeAccept(GenericWebsocket):
     async def connect(self):
-        raise Meant("meant: before accept")
+        raise MeantError("meant: before accept")
 
 
 class FailingAfterAccept(GenericWebsocket):
     async def connect(self):
         await self.accept()
-        raise Meant("meant: after accept")
+        raise MeantError("meant: after accept")
 
 
 class FailingInReceive(GenericWebsocket):
@@ -259,7 +259,7 @@ class FailingInReceive(GenericWebsocket):
         await self.accept()
 
     async def receive(self, data: str | bytes) -> None:
-        raise Meant("meant: in receive")
+        raise MeantError("meant: in receive")
 
 
 class RaisingBeforeAccept(GenericWebsocket):

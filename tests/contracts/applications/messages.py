@@ -42,7 +42,7 @@ class Book:
 
 
 _ID = uuid.UUID("7e82d57c-9ec0-4787-b019-16910a9f45aa")
-_NAIVE = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456)  # noqa: DTZ001
+_NAIVE = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456)
 _loop: list[object] = []
 _loop.append(_loop)
 
@@ -141,11 +141,12 @@ class Unencodable(GenericWebsocket):
         await self.accept()
 
     async def receive(self, data: str | bytes) -> None:
-        value = "\ud800" if data == "surrogate" else UNENCODABLE[str(data)]
+        name = str(data)
+        value = "\ud800" if name == "surrogate" else UNENCODABLE[name]
         try:
             await self.send(value)
         except Exception as error:
-            await self.send(f"{data}: {isinstance(error, (TypeError, UnicodeEncodeError))}")
+            await self.send(f"{name}: {isinstance(error, (TypeError, UnicodeEncodeError))}")
         else:
             await self.send("sent")
 

@@ -4,7 +4,7 @@ from tests.contracts.applications.journal import facts, note
 from tests.contracts.applications.package import (
     AuthenticationAPIError,
     GenericWebsocket,
-    Meant,
+    MeantError,
     Websocket,
     WebsocketMiddleware,
 )
@@ -37,7 +37,7 @@ class Inner(WebsocketMiddleware):
                 note(connection, facts(connection))
                 return connection
             case "fail":
-                raise Meant("meant: in a middleware")
+                raise MeantError("meant: in a middleware")
             case "raise":
                 raise AuthenticationAPIError("meant: refused")
             case "attribute":
@@ -65,7 +65,7 @@ class Watched(GenericWebsocket):
         elif data == "tenant":
             await self.send(self.tenant)
         else:
-            note(self, f"receive {data}")
+            note(self, ["receive", data])
             await self.send(data)
 
 

@@ -5,10 +5,12 @@ import datetime
 import json
 import uuid
 from collections import defaultdict
+from typing import Any
 
+from tests.contracts.applications.journal import run_of
 from tests.contracts.applications.package import (
     GenericWebsocket,
-    Meant,
+    MeantError,
     close_websocket_connection,
     send_message_to_websocket,
     status,
@@ -48,7 +50,7 @@ class Target(GenericWebsocket):
         match data:
             case "block":
                 await self.send("blocked")
-                await _released[self.headers["x-run"]].wait()
+                await _released[run_of(self)].wait()
                 await self.send("released")
             case "self":
                 await send_message_to_websocket(self.connection_id, "to myself")
@@ -62,7 +64,7 @@ class BusyInConnect(GenericWebsocket):
     async def connect(self):
         await self.accept()
         await self.send(self.connection_id)
-        await _released[self.headers["x-run"]].wait()
+        await _released[run_of(self)].wait()
         await self.send("connected")
 
 
@@ -87,7 +89,7 @@ class Failing(GenericWebsocket):
         await super().send(self.connection_id)
 
     async def send(self, data=None) -> None:
-        raise Meant("meant: in an outside send")
+        raise MeantError("meant: in an outside send")
 
 
 class Control(GenericWebsocket):
@@ -104,13 +106,13 @@ class Control(GenericWebsocket):
             answer = f"raised {isinstance(error, TypeError)}"
         await self.send(answer)
 
-    async def obey(self, do: str, target: object = None, **options: object) -> str:
+    async def obey(self, do: str, target: Any = None, **options: Any) -> str:
         match do:
             case "send":
-                value = VALUES[str(options["value"])]
+                value = VALUES[options["value"]]
                 await send_message_to_websocket(connection_id=target, data=value)
             case "count":
-                for number in range(int(options["to"])):
+                for number in range(options["to"]):
                     await send_message_to_websocket(target, number)
             case "close":
                 await close_websocket_connection(connection_id=target, **options)
@@ -118,7 +120,7 @@ class Control(GenericWebsocket):
                 code = status.WS_1008_POLICY_VIOLATION
                 await close_websocket_connection(target, code, "policy")
             case "release":
-                _released[self.headers["x-run"]].set()
+                _released[run_of(self)].set()
         return "done"
 
 

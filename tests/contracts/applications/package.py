@@ -37,7 +37,7 @@ __all__ = [
     "AuthenticationAPIError",
     "BasePermission",
     "GenericWebsocket",
-    "Meant",
+    "MeantError",
     "Websocket",
     "WebsocketError",
     "WebsocketMiddleware",
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 
-class Meant(Exception):
+class MeantError(Exception):
     """A failure that a scenario asks for.
 
     The text of such failures begins with "meant:", and no other may have a traceback in a log.

@@ -1,6 +1,7 @@
 """One class that tells what it knows of its handshake request."""
 
 from collections.abc import Callable
+from typing import Any
 
 from tests.contracts.applications.package import GenericWebsocket, Websocket
 
@@ -25,20 +26,16 @@ FACTS: dict[str, Callable[[Websocket], object]] = {
     "path": lambda connection: connection.path,
     "scheme": lambda connection: connection.scheme,
     "http version": lambda connection: connection.http_version,
-    "client": lambda connection: [
-        connection.client.ip,
-        connection.client.port,
-        str(connection.client),
-    ],
-    "server": lambda connection: [
-        connection.server.ip,
-        connection.server.port,
-        str(connection.server),
-    ],
+    "client": lambda connection: _address(connection.client),
+    "server": lambda connection: _address(connection.server),
     "user": lambda connection: connection.user,
     "path variables": lambda connection: connection.path_variables,
     "scope": lambda connection: [connection.scope["type"], connection.scope["path"]],
 }
+
+
+def _address(address: Any) -> list[object]:
+    return [address.ip, address.port, str(address)]
 
 
 class Facts(GenericWebsocket):

@@ -49,7 +49,12 @@ async def a_tuple_from_outside(connect: Client) -> object:
 
 @scenario
 async def rich_values_from_outside(connect: Client) -> object:
-    return await _sent(connect, "datetime", "uuid", "nan", "int 64")
+    return await _sent(connect, "uuid", "nan", "int 64")
+
+
+@scenario
+async def a_datetime_from_outside(connect: Client) -> object:
+    return await _sent(connect, "datetime")
 
 
 @scenario
@@ -224,7 +229,7 @@ async def a_connection_reaches_itself(connect: Client) -> object:
 
 @ruinous_scenario
 async def a_failing_send_from_outside_touches_no_other(connect: Client) -> object:
-    failing, failing_id, control = await _pair(connect, "failing")
+    _, failing_id, control = await _pair(connect, "failing")
     target, connection_id, _ = await _pair(connect)
     await _obey(control, "send", failing_id, value="str")
     await _obey(control, "send", connection_id, value="str")

@@ -36,7 +36,7 @@ def ruinous_scenario(play: Play) -> Play:
 
 
 def _register(play: Play, *, ruins_panther: bool) -> Play:
-    name = play.__name__  # type: ignore[attr-defined]
+    name = play.__name__
     if name in SCENARIOS:
         raise ValueError(f"There are two scenarios {name!r}.")
     SCENARIOS[name] = Scenario(name, play, ruins_panther)

@@ -1,0 +1,153 @@
+"""The mends of daphne without a server; tests/integration/test_daphne_mends.py has them at work."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
+from daphne.server import Server
+from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from twisted.internet.interfaces import ISSLTransport
+from zope.interface import implementer  # type: ignore[import-untyped]
+
+from panther_channels.servers import daphne
+
+
+@pytest.fixture
+def restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is mended is as it was before, whatever the test installs."""
+    allowed = list(AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED)
+    monkeypatch.setattr(AutobahnProtocol, "CLOSE_STATUS_CODES_ALLOWED", allowed)
+    monkeypatch.setattr(WebSocketFactory, "protocol", WebSocketProtocol)
+    for name in ("create_application", "kill_all_applications"):
+        monkeypatch.setattr(Server, name, getattr(Server, name))
+
+
+@pytest.mark.usefixtures("restored")
+def test_install_twice():
+    daphne.install()
+    once = (Server.create_application, Server.kill_all_applications, WebSocketFactory.protocol)
+    daphne.install()
+    assert once == (
+        Server.create_application,
+        Server.kill_all_applications,
+        WebSocketFactory.protocol,
+    )
+    assert WebSocketFactory.protocol is daphne.WebSocketProtocol
+    assert AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.count(1014) == 1
+
+
+@pytest.mark.usefixtures("restored")
+def test_install_keeps_a_protocol_that_is_built_on_ours(monkeypatch: pytest.MonkeyPatch):
+    class Own(daphne.WebSocketProtocol):
+        pass
+
+    monkeypatch.setattr(WebSocketFactory, "protocol", Own)
+    daphne.install()
+    assert WebSocketFactory.protocol is Own
+
+
+@pytest.mark.parametrize(
+    ("headers", "values"),
+    [
+        ([], {}),
+        ([(b"x-a", b"1"), [b"x-b", b""]], {"x-a": ["1"], "x-b": [""]}),
+        (((b"a", b"1"), (b"b", b"2"), (b"a", b"3")), {"a": ["1", "3"], "b": ["2"]}),
+        ([(b"a", b"tab\there")], {"a": ["tab\there"]}),
+        ([(b"a", "é".encode())], {"a": ["é"]}),
+    ],
+)
+def test_header_values(headers: Any, values: dict[str, list[str]]):
+    assert daphne._header_values(headers) == values
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"", b"1"),
+        (b"a b", b"1"),
+        (b"a:", b"1"),
+        ("é".encode(), b"1"),
+        (b"a", b"1\r\nb: 2"),
+        (b"a", b"1\nb: 2"),
+        (b"a", b"\x00"),
+        (b"a", b"\xff"),
+        (b"Sec-WebSocket-Protocol", b"chat"),
+    ],
+)
+def test_header_that_cannot_be_sent(header: tuple[bytes, bytes]):
+    with pytest.raises(ValueError, match=r"header|utf-8"):
+        daphne._header_values([(b"x-good", b"1"), header])
+
+
+@pytest.mark.parametrize("header", [("a", b"1"), (b"a", "1")])
+def test_header_that_is_not_bytes(header: Any):
+    with pytest.raises(TypeError):
+        daphne._header_values([header])
+
+
+@implementer(ISSLTransport)
+class TlsTransport:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("transport", "forwarded", "scheme"),
+    [
+        (object(), "absent", "ws"),
+        (TlsTransport(), "absent", "wss"),
+        (object(), None, "ws"),
+        (TlsTransport(), None, "wss"),
+        (TlsTransport(), "http", "ws"),
+        (object(), " HTTPS ", "wss"),
+        (object(), "wss", "wss"),
+        (object(), "", "ws"),
+    ],
+)
+def test_scheme(transport: object, forwarded: str | None, scheme: str):
+    protocol = daphne.WebSocketProtocol()
+    protocol.transport = transport
+    protocol.websocket_protocols = []
+    if forwarded != "absent":
+        protocol.client_scheme = forwarded
+    scope: dict[str, Any] = {}
+    protocol.complete_scope(scope)
+    assert scope == {"scheme": scheme, "http_version": "1.1", "subprotocols": []}
+
+
+class StandInServer:
+    """What the two functions in place of Server's methods use of it."""
+
+    application_close_timeout = 5
+
+    def __init__(self, *applications: asyncio.Future[None] | None) -> None:
+        self.connections = {
+            number: {"connected": 1.0} if each is None else {"application_instance": each}
+            for number, each in enumerate(applications)
+        }
+
+
+async def test_the_end_cancels_only_what_runs():
+    loop = asyncio.get_running_loop()
+    running, done = loop.create_future(), loop.create_future()
+    done.set_result(None)
+    waiting = daphne._kill_all_applications(StandInServer(None, done, running))
+    assert waiting is not None
+    await waiting.asFuture(loop)
+    assert running.cancelled()
+    assert done.result() is None
+
+
+async def test_the_end_without_applications():
+    assert daphne._kill_all_applications(StandInServer()) is None
+    assert daphne._kill_all_applications(StandInServer(None)) is None
+
+
+def test_the_scope_of_http_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+    seen: list[object] = []
+    monkeypatch.setattr(
+        daphne, "_daphne_create_application", lambda *arguments: seen.extend(arguments)
+    )
+    scope = {"type": "http"}
+    daphne._create_application("server", "protocol", scope)
+    assert seen == ["server", "protocol", {"type": "http"}]
