@@ -12,7 +12,7 @@ class Headers:
     """Request headers by attribute or by item: ``headers.user_agent``, ``headers["user-agent"]``.
 
     Names are case-insensitive (RFC 9110 section 5.1), ``-`` and ``_`` are the same, and a missing
-    name is ``None``. A repeated header is joined with a comma (section 5.3), a cookie with a
+    or empty one is ``None``. A repeated header is joined with a comma (section 5.3), a cookie with a
     semicolon.
     """
 
@@ -28,15 +28,15 @@ class Headers:
             self._values[name] = value
 
     def __getattr__(self, name: str) -> str | None:
-        if name.startswith("__"):  # what copy, pickle and inspect look for is no header
+        if name.startswith("_"):  # what copy, pickle and inspect look for is no header
             raise AttributeError(name)
         return self[name]
 
     def __getitem__(self, name: str) -> str | None:
-        return self._values.get(name.lower().replace("_", "-"))
+        return self._values.get(_key(name)) or None
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self[name] is not None
+        return isinstance(name, str) and _key(name) in self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -67,6 +67,10 @@ class Address(NamedTuple):
 def query_params(query_string: bytes) -> dict[str, str]:
     """The parameters of a query string: of a repeated name the last, blank values dropped."""
     return dict(parse_qsl(query_string.decode("utf-8", "replace")))
+
+
+def _key(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def _decode(value: bytes) -> str:

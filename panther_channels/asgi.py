@@ -97,7 +97,7 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _demand_upgrade(send: Send) -> None:
-    detail = "This URL is a WebSocket: connect to it with the WebSocket protocol."
+    detail = "This service requires use of the WebSocket protocol."  # as in Panther
     # RFC 9110 section 15.5.22: the response says what to upgrade to.
     upgrade = [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
     await _respond(send, status.HTTP_426_UPGRADE_REQUIRED, detail, extra=upgrade)

@@ -50,6 +50,12 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
     # sees; RFC 6455 section 5.5.1 echoes what was received.
     echoCloseCodeReason = True  # noqa: N815
 
+    def processHandshake(self) -> None:  # noqa: N802
+        """Slashes: autobahn takes the first part of ``//host/path`` for a host, and refuses it."""
+        if self.data.startswith(b"GET //"):
+            self.data = b"GET /" + self.data[4:].lstrip(b"/")
+        super().processHandshake()
+
     def handle_reply(self, message: dict[str, Any]) -> None:
         """After the close: between a close frame and the end of TCP, daphne's send() raises.
 

@@ -337,6 +337,21 @@ async def test_scope(mended: Server):
         )
 
 
+async def test_a_path_of_several_slashes(mended: Server):
+    script = Script(mended, ACCEPT, text("open"))
+    script.target = script.target.replace("/script", "///script", 1)
+    async with script.connect() as client:
+        assert await client.recv() == "open"
+
+
+async def test_daphne_still_takes_two_slashes_for_a_host(unmended: Server):
+    script = Script(unmended, ACCEPT)
+    script.target = script.target.replace("/script", "//script", 1)
+    with pytest.raises((InvalidStatus, ConnectionClosed)):
+        await script.connect()
+        pytest.fail(FIXED)
+
+
 async def test_subprotocols_are_told_as_they_must_be_accepted(mended: Server):
     script = Script(mended, "scope", {**ACCEPT, "subprotocol": "tok%20en"})
     async with script.connect(subprotocols=["chat", "tok%20en"]) as client:

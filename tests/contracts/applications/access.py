@@ -122,7 +122,7 @@ class LookingPermission:
 
 
 class _User(GenericWebsocket):
-    async def connect(self, **kwargs: str):
+    async def connect(self, *args, **kwargs):
         note(self, "connect")
         await self.accept()
         await self.send([self.user])

@@ -206,8 +206,8 @@ class Slow(GenericWebsocket):
         await self.send(data)
 
 
-class ClosingThenReading(GenericWebsocket):
-    """Would answer what comes after its own close."""
+class ClosingOnRequest(GenericWebsocket):
+    """Notes what it reads until it closes."""
 
     async def connect(self):
         await self.accept()
@@ -294,7 +294,7 @@ URLS = {
     "identified": Identified,
     "counting": Counting,
     "slow": Slow,
-    "closing-then-reading": ClosingThenReading,
+    "closing-on-request": ClosingOnRequest,
     "speaking": Speaking,
     "accepting-with-headers": AcceptingWithHeaders,
     "departing": Departing,

@@ -1,0 +1,61 @@
+"""Settings of the demo site: safe as they are on a machine of one's own, not made for production.
+
+The environment may set DEBUG (0 or 1), SECRET_KEY, ALLOWED_HOSTS (separated by commas) and
+REDIS_URL (other processes can reach the connections then).
+"""
+
+import os
+from pathlib import Path
+
+from django.core.management.utils import get_random_secret_key
+
+DEBUG = os.environ.get("DEBUG", "1") == "1"
+# A new one at each start will do: nothing that is signed here outlives the process.
+SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
+
+INSTALLED_APPS = [
+    "daphne",  # first: its runserver takes the place of Django's, which has no WebSockets
+    "django.contrib.staticfiles",
+    "panther_channels",
+    "testproject",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "testproject.urls"
+ASGI_APPLICATION = "testproject.asgi.application"
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": Path(__file__).resolve().parent.parent / "db.sqlite3",
+    }
+}
+STATIC_URL = "static/"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+WS_URLS = "testproject.urls.websocket_urls"
+
+REDIS_URL = os.environ.get("REDIS_URL", "")
+if REDIS_URL:
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [REDIS_URL]},
+        }
+    }
+else:
+    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # Every refused handshake is one line of level INFO, which Django does not show by itself.
+    "loggers": {"panther_channels": {"handlers": ["console"], "level": "INFO"}},
+}

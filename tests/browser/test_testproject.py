@@ -1,0 +1,136 @@
+"""The demo site as somebody sees it who opens it in a browser."""
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.conftest import PATIENCE, SETTINGS, OpenPage, StartSite
+from tests.servers import Server, manage
+
+pytestmark = pytest.mark.browser
+
+expect.set_options(timeout=PATIENCE)
+
+
+def state(page: Page) -> Locator:
+    return page.locator("#state")
+
+
+def log(page: Page) -> Locator:
+    return page.locator("#log li")
+
+
+def say(page: Page, text: str) -> None:
+    page.get_by_label("Message").fill(text)
+    page.get_by_role("button", name="Send").click()
+
+
+def shell(site: Server, *arguments: str) -> None:
+    completed = manage("websocket", *arguments, env={**SETTINGS, "REDIS_URL": site.env["REDIS_URL"]})
+    assert completed.returncode == 0, completed.stderr
+
+
+def connection_id(page: Page) -> str:
+    place = page.locator("#connection-id")
+    expect(place).to_have_text(re.compile(r"[0-9a-f]{32}"))
+    return place.inner_text()
+
+
+class TestEcho:
+    def test_what_is_sent_comes_back(self, open_page: OpenPage, site: Server):
+        page = open_page(site.url)
+        expect(state(page)).to_have_text("connected")
+        say(page, "Hello")
+        expect(log(page)).to_have_text(["sentHello", "receivedHello"])
+        expect(page.get_by_label("Message")).to_have_value("")
+
+    def test_markup_is_shown_as_text(self, open_page: OpenPage, site: Server):
+        page = open_page(site.url)
+        expect(state(page)).to_have_text("connected")
+        say(page, "<img src=x onerror=alert(1)>")
+        expect(log(page).last).to_have_text("received<img src=x onerror=alert(1)>")
+        assert page.locator("#log img").count() == 0
+
+    def test_it_works_without_redis(self, open_page: OpenPage, start_site: StartSite):
+        page = open_page(start_site("daphne", redis=False).url)
+        expect(state(page)).to_have_text("connected")
+        say(page, "Hello")
+        expect(log(page)).to_have_text(["sentHello", "receivedHello"])
+
+
+class TestConnection:
+    def test_a_shell_sends_text_json_and_bytes(
+        self, open_page: OpenPage, site: Server, tmp_path: Path
+    ):
+        page = open_page(f"{site.url}/connection/")
+        target = connection_id(page)
+        shell(site, "send", target, "Hello")
+        expect(log(page)).to_have_text(["textHello"])
+        shell(site, "send", target, '{"answer": 42}', "--json")
+        expect(log(page).last).to_have_text('json{"answer":42}')
+        file = tmp_path / "five"
+        file.write_bytes(b"\x00\x01\x02\x03\xff")
+        shell(site, "send", target, "--bytes-from", str(file))
+        expect(log(page)).to_have_text(["textHello", 'json{"answer":42}', "binary5 bytes"])
+
+    def test_a_shell_closes_it_with_code_and_reason(self, open_page: OpenPage, site: Server):
+        page = open_page(f"{site.url}/connection/")
+        first = connection_id(page)
+        shell(site, "close", first, "--code", "4001", "--reason", "enough für heute")
+        expect(state(page)).to_have_text("closed with code 4001, reason: enough für heute")
+        page.get_by_role("button", name="Connect again").click()
+        expect(state(page)).to_have_text("connected")
+        expect(page.locator("#connection-id")).not_to_have_text(first)
+
+    def test_the_page_says_what_to_type(self, open_page: OpenPage, site: Server):
+        page = open_page(f"{site.url}/connection/")
+        target = connection_id(page)
+        commands = page.locator("pre").all_inner_texts()
+        assert f'python manage.py websocket send {target} "Hello"' in commands
+        assert f'python manage.py websocket close {target} --code 4000 --reason "bye"' in commands
+        assert any(site.env["REDIS_URL"] in command for command in commands)
+
+    def test_without_redis_the_page_says_that_no_shell_reaches_it(
+        self, open_page: OpenPage, start_site: StartSite
+    ):
+        page = open_page(f"{start_site('daphne', redis=False).url}/connection/")
+        connection_id(page)
+        expect(page.locator("#unreachable")).to_contain_text("make demo")
+        expect(page.locator("main")).not_to_contain_text("manage.py websocket")
+
+
+class TestRooms:
+    def test_two_people_talk(self, open_page: OpenPage, site: Server):
+        ada = self.enter(open_page, site, room="lobby", name="Ada")
+        expect(log(ada)).to_have_text(["Ada came in"])
+        bob = self.enter(open_page, site, room="lobby", name="Bob & Co")
+        expect(log(ada)).to_have_text(["Ada came in", "Bob & Co came in"])
+        say(bob, "Hello, Ada")
+        expect(log(ada).last).to_have_text("Bob & CoHello, Ada")
+        say(ada, "Hello, Bob")
+        expect(log(bob)).to_have_text(["Bob & Co came in", "Bob & CoHello, Ada", "AdaHello, Bob"])
+        bob.close()
+        expect(log(ada).last).to_have_text("Bob & Co left")
+
+    def test_another_room_hears_nothing(self, open_page: OpenPage, site: Server):
+        cleo = self.enter(open_page, site, room="kitchen", name="Cleo")
+        dan = self.enter(open_page, site, room="garden", name="Dan")
+        say(dan, "Anybody here?")
+        expect(log(dan).last).to_have_text("DanAnybody here?")
+        say(cleo, "Nobody")
+        expect(log(cleo)).to_have_text(["Cleo came in", "CleoNobody"])
+
+    def test_a_bad_name_is_explained(self, open_page: OpenPage, site: Server):
+        page = open_page(f"{site.url}/rooms/?room=no+blanks&name=Ada")
+        expect(page.locator(".errorlist")).to_contain_text("Enter a valid")
+
+    @staticmethod
+    def enter(open_page: OpenPage, site: Server, *, room: str, name: str) -> Page:
+        page = open_page(f"{site.url}/rooms/")
+        page.get_by_label("Room").fill(room)
+        page.get_by_label("Your name").fill(name)
+        page.get_by_role("button", name="Enter").click()
+        expect(state(page)).to_have_text("connected")
+        return page
