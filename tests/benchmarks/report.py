@@ -86,6 +86,13 @@ def below_target(kind: str, results: Results) -> list[str]:
 def load_client(results: dict[str, Results], ceiling: Window | None) -> str:
     """Whether the load client was the bottleneck of any row."""
     lines = [_busiest(kind, windows) for kind, windows in results.items()]
+    every = [
+        window for targets in results.values() for windows in targets.values() for window in windows
+    ]
+    if (got := statistics.median(window.server_cpu for window in every)) < _BUSY:
+        lines.append(
+            f"The machine was busy with other things: servers got {got:.0%} of their core."
+        )
     if ceiling is not None:
         fastest = max(window.rate for windows in results["echo"].values() for window in windows)
         lines.append(
