@@ -19,9 +19,8 @@ from panther_channels import _database, conf, status
 from panther_channels._encoding import from_event
 from panther_channels._handshake import authenticate, authorize, middleware_chain
 from panther_channels._path_variables import parameters
-from panther_channels._state import OPEN, GoneError, IllegalStateError, State
+from panther_channels._state import OPEN, GoneError, IllegalStateError, State, verdict
 from panther_channels.connections import EVENT_TYPE, Inbox, event_handler, group_name, is_ours
-from panther_channels.exceptions import BaseError
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
@@ -49,6 +48,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._was_accepted = False
         self._in_disconnect = False
         self._has_finished = False
+        self._is_attached = False
         self._close_code: int | None = None
         self._is_gone = False  # by the client or from outside, not by the handler
         self._inbox: Inbox | None = None
@@ -70,41 +70,44 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._asgi_send = self.base_send = send
         await receive()  # websocket.connect
         try:
-            await self._guard(self._pass_middlewares())
+            await middleware_chain(_serve)(connection=self)
+        except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
+            await self._fail_or_raise(error)
         finally:
             # Where a middleware neither dispatched nor closed.
             await self._close(status.WS_1008_POLICY_VIOLATION, "")
             await self._finish()
 
+    async def _serve(self) -> "Connection":
+        # As few frames as can be: the event loop resumes through all of them for every message.
+        try:
+            if self._state is State.CONNECTING:
+                await self._shake_hands()
+            if self._state is State.CONNECTING:
+                await self._close(status.WS_1008_POLICY_VIOLATION, "")
+            if self._state is OPEN:
+                await self._listen()
+        except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
+            await self._fail_or_raise(error)
+        finally:
+            await self._finish()
+        return self
+
     async def _guard(self, hook: Awaitable[None]) -> None:
         try:
             await hook
-        except asyncio.CancelledError as error:
-            if (task := asyncio.current_task()) is None or task.cancelling():
-                raise
-            await self._fail(error)  # not this task was cancelled, but one that the hook awaited
-        except Exception as error:  # noqa: BLE001 - it is user code, which may raise anything
-            await self._fail(error)
+        except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
+            await self._fail_or_raise(error)
 
-    async def _pass_middlewares(self) -> None:
-        await middleware_chain(_serve)(connection=self)
-
-    async def _serve(self) -> None:
-        try:
-            await self._guard(self._run())
-        except asyncio.CancelledError:
+    async def _fail_or_raise(self, error: BaseException) -> None:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
             await self._close(status.WS_1012_SERVICE_RESTART, "service restart")
-            raise
-        finally:
-            await self._finish()
-
-    async def _run(self) -> None:
-        if self._state is State.CONNECTING:
-            await self._shake_hands()
-        if self._state is State.CONNECTING:
-            await self._close(status.WS_1008_POLICY_VIOLATION, "")
-        if self._state is OPEN:
-            await self._listen()
+            raise error
+        # A cancellation of something else, that a hook awaited, is an exception like others.
+        if not isinstance(error, Exception | asyncio.CancelledError):
+            raise error
+        await self._fail(error)
 
     async def _shake_hands(self) -> None:
         await _database.close_old()
@@ -118,8 +121,11 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await self.connect(**arguments)
 
     async def _attach(self) -> None:
-        alias = self.channel_layer_alias or conf.channel_layer()
-        if self._inbox is None and (layer := get_channel_layer(alias)) is not None:
+        if self._is_attached:
+            return
+        self._is_attached = True
+        layer = get_channel_layer(self.channel_layer_alias or conf.channel_layer())
+        if layer is not None:
             self.channel_layer = layer
             self.channel_name = await layer.new_channel()
             self._inbox = Inbox(layer, self.channel_name)
@@ -139,19 +145,20 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             self._inbox.start(self._on_event, lambda: self._state is OPEN)
 
     async def _listen(self) -> None:
-        receive = self._asgi_receive
+        receive, handle, database = self._asgi_receive, self.receive, _database.use
         _database.close_old_soon()
         while self._close_code is None:
             message = await receive()
-            if message["type"] == "websocket.disconnect":
+            if message["type"] != "websocket.receive":
                 self._lost(message)
             elif self._state is OPEN:
                 text = message.get("text")
                 try:
-                    await self.receive(message["bytes"] if text is None else text)
+                    await handle(message["bytes"] if text is None else text)
                 except GoneError:
                     continue  # who closed, and with what code, is known or about to be received
-                _database.close_old_soon()
+                if database.is_open:
+                    _database.close_old_soon()
 
     def _lost(self, message: Message) -> None:
         code = message.get("code") or status.WS_1005_NO_STATUS_RCVD
@@ -207,21 +214,16 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await self.send(data=from_event(event))
 
     async def _fail(self, error: BaseException) -> None:
-        """Log an exception once, and end the connection with the code that it carries, or 1011."""
+        """Log an exception once, and end the connection with what it asks for."""
         if isinstance(error, GoneError):
             return
-        code, reason = status.WS_1011_INTERNAL_ERROR, ""
-        is_refusal = isinstance(error, BaseError) and not isinstance(error, IllegalStateError)
-        if isinstance(error, BaseError) and is_refusal and status.is_sendable(error.status_code):
-            code = error.status_code
-            reason = str(error).encode(errors="replace")[:123].decode(errors="ignore")
-        path = self.scope["path"]
-        if is_refusal and (self._state is State.CONNECTING or code != 1011):
-            logger.info("WebSocket %r was refused: %s", path, error)
+        code, reason, is_meant = verdict(error, is_open=self._state is OPEN)
+        if is_meant:
+            logger.info("WebSocket %r was refused: %s", self.scope["path"], error)
         else:
             logger.error(
                 "WebSocket %r, connection %s: %s failed",
-                path,
+                self.scope["path"],
                 self._id or "(not accepted)",
                 type(self).__qualname__,
                 exc_info=error,
@@ -249,18 +251,23 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         try:
             await self._asgi_send(message)
         except (OSError, RuntimeError) as error:
-            # OSError is ASGI's word for a client that has gone. RuntimeError is uvicorn's for a
-            # close frame that overtook this message: ours from another task, or its own at a stop.
-            self._is_gone = True
-            if self._state is OPEN:
-                self._state = State.CLOSED
-            raise self._illegal("the connection has ended meanwhile") from error
+            raise self._gone() from error
+
+    def _gone(self) -> IllegalStateError:
+        """The error for a message that the server didn't take.
+
+        OSError is ASGI's word for a client that has gone. RuntimeError is uvicorn's for a close
+        frame that overtook the message: ours from another task, or its own when it stops.
+        """
+        self._is_gone = True
+        if self._state is OPEN:
+            self._state = State.CLOSED
+        return self._illegal("the connection has ended meanwhile")
 
     def _illegal(self, what: str) -> IllegalStateError:
         kind = GoneError if self._is_gone else IllegalStateError
         return kind(f"{what}; the state of this connection is {self._state.value!r}.")
 
 
-async def _serve(connection: Connection) -> Connection:
-    await connection._serve()  # noqa: SLF001 - the innermost link of the middleware chain
-    return connection
+def _serve(connection: Connection) -> Awaitable[Connection]:
+    return connection._serve()  # noqa: SLF001 - the innermost link of the middleware chain

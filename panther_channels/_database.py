@@ -16,13 +16,18 @@ _INTERVAL = 1.0  # seconds
 
 
 class _Use:
-    open = False  # some thread has opened a connection since the last look
-    next_look = 0.0
-    looks: set["asyncio.Task[None]"] = set()  # noqa: RUF012 - one set for the process, on purpose
+    def __init__(self) -> None:
+        self.is_open = False  # some thread has opened a connection since the last look
+        self.next_look = 0.0
+        self.looks: set[asyncio.Task[None]] = set()
+
+
+#: Of the database, by this process.
+use = _Use()
 
 
 def _opened(**_kwargs: object) -> None:
-    _Use.open = True
+    use.is_open = True
 
 
 connection_created.connect(_opened, dispatch_uid="panther_channels._database")
@@ -30,22 +35,22 @@ connection_created.connect(_opened, dispatch_uid="panther_channels._database")
 
 async def close_old() -> None:
     """Close what is unusable or older than ``CONN_MAX_AGE``, in the thread of Django code."""
-    if _Use.open:
-        _Use.open = False
-        _Use.open = await sync_to_async(_close_and_look)() or _Use.open
+    if use.is_open:
+        use.is_open = False
+        use.is_open = await sync_to_async(_close_and_look)() or use.is_open
 
 
 def close_old_soon() -> None:
     """The same, within a second from now; for the hot path, where it costs one attribute."""
-    if _Use.open and (now := time.monotonic()) >= _Use.next_look:
-        _Use.next_look = now + _INTERVAL
+    if use.is_open and (now := time.monotonic()) >= use.next_look:
+        use.next_look = now + _INTERVAL
         asyncio.get_running_loop().call_later(_INTERVAL, _look)
 
 
 def _look() -> None:
     task = asyncio.ensure_future(close_old())
-    _Use.looks.add(task)  # the loop itself keeps only weak references to tasks
-    task.add_done_callback(_Use.looks.discard)
+    use.looks.add(task)  # the loop itself keeps only weak references to tasks
+    task.add_done_callback(use.looks.discard)
 
 
 def _close_and_look() -> bool:

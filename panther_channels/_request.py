@@ -12,8 +12,8 @@ class Headers:
     """Request headers by attribute or by item: ``headers.user_agent``, ``headers["user-agent"]``.
 
     Names are case-insensitive (RFC 9110 section 5.1), ``-`` and ``_`` are the same, and a missing
-    or empty one is ``None``. A repeated header is joined with a comma (section 5.3), a cookie with a
-    semicolon.
+    or empty one is ``None``. A repeated header is joined with a comma (section 5.3), a cookie with
+    a semicolon.
     """
 
     __slots__ = ("_values",)

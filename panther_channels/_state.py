@@ -1,8 +1,9 @@
-"""The states of a connection, and the errors of a call in the wrong one."""
+"""The states of a connection, and the errors that end it."""
 
 import enum
 
-from panther_channels.exceptions import WebsocketError
+from panther_channels import status
+from panther_channels.exceptions import BaseError, WebsocketError
 
 
 class State(enum.Enum):
@@ -23,3 +24,19 @@ class IllegalStateError(WebsocketError):
 
 class GoneError(IllegalStateError):
     """The client has gone, or somebody outside closed the connection: nobody's mistake."""
+
+
+def verdict(error: BaseException, *, is_open: bool) -> tuple[int, str, bool]:
+    """What an exception of a hook does to its connection.
+
+    Returns:
+        The close code, the close reason, and whether it was meant: a ``BaseError`` that refuses
+        the handshake, or closes with a code other than 1011. All else is an error of the server.
+    """
+    if not isinstance(error, BaseError) or isinstance(error, IllegalStateError):
+        return status.WS_1011_INTERNAL_ERROR, "", False
+    code = error.status_code
+    if not status.is_sendable(code):
+        code = status.WS_1011_INTERNAL_ERROR
+    reason = str(error).encode(errors="replace")[:123].decode(errors="ignore")
+    return code, reason, not is_open or code != status.WS_1011_INTERNAL_ERROR

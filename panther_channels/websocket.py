@@ -129,11 +129,16 @@ class Websocket(Connection):
         """
         if self._state is not OPEN:
             raise self._illegal("send() is legal between accept() and the end of the connection")
-        if isinstance(data, bytes):
-            await self._emit({"type": "websocket.send", "bytes": data})
+        if isinstance(data, str):
+            message: dict[str, Any] = {"type": "websocket.send", "text": data}
+        elif isinstance(data, bytes):
+            message = {"type": "websocket.send", "bytes": data}
         else:
-            text = data if isinstance(data, str) else to_json(data)
-            await self._emit({"type": "websocket.send", "text": text})
+            message = {"type": "websocket.send", "text": to_json(data)}
+        try:  # not by _emit(): a coroutine less for every message
+            await self._asgi_send(message)
+        except (OSError, RuntimeError) as error:
+            raise self._gone() from error
 
     async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection; before ``accept()`` that refuses the handshake (HTTP 403).

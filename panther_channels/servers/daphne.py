@@ -45,6 +45,7 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
     """daphne's protocol with its omissions mended."""
 
     muted: bool
+    data: bytes
 
     # autobahn answers a client's close frame with 1000, so that 1000 is what the client's own code
     # sees; RFC 6455 section 5.5.1 echoes what was received.

@@ -129,7 +129,8 @@ def _ceiling(folder: Path, seconds: float, cores: Cores) -> Window:
     with contextlib.ExitStack() as stack:
         with pinned(cores.server):
             server = stack.enter_context(PicowsServer(folder))
-        return measure("echo", server, seconds, cores)
+        windows = [measure("echo", server, seconds, cores) for _ in range(3)]
+        return max(windows, key=lambda window: window.rate)
 
 
 def _print(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE, SETTINGS, OpenPage, StartSite
+from tests.browser.conftest import PATIENCE, OpenPage, StartSite
 from tests.servers import Server, manage
 
 pytestmark = pytest.mark.browser
@@ -28,7 +28,7 @@ def say(page: Page, text: str) -> None:
 
 
 def shell(site: Server, *arguments: str) -> None:
-    completed = manage("websocket", *arguments, env={**SETTINGS, "REDIS_URL": site.env["REDIS_URL"]})
+    completed = manage("websocket", *arguments, env=site.env)
     assert completed.returncode == 0, completed.stderr
 
 

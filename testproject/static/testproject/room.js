@@ -4,7 +4,7 @@ const { room } = document.getElementById("log").dataset;
 const send = connect(`/ws/rooms/${room}${location.search}`, {
   received: (data) => {
     const { sender, text } = JSON.parse(data);
-    addLine(sender ? "received" : "event", sender, text);
+    addLine(sender ? "said" : "event", sender, text);
   },
 });
 

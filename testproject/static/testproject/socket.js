@@ -72,6 +72,8 @@ function showState(state, text = STATES[state]) {
   const output = document.getElementById("state");
   output.dataset.state = state;
   output.textContent = text;
+  const submit = document.querySelector("#form button");
+  if (submit) submit.disabled = state !== "open";
 }
 
 function describeClose({ code, reason }) {

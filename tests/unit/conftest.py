@@ -1,0 +1,28 @@
+"""The channel layer of the unit tests, which must be empty after each of them, and a database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
+from django.conf import settings
+
+
+@pytest.fixture(autouse=True)
+def layer() -> Iterator[InMemoryChannelLayer]:
+    """The in-memory layer; a connection that leaves a group or a channel behind fails its test."""
+    found = get_channel_layer()
+    assert isinstance(found, InMemoryChannelLayer)
+    try:
+        yield found
+        assert (found.groups, found.channels) == ({}, {})
+    finally:
+        found.channels, found.groups = {}, {}
+        channel_layers.backends.clear()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A file, since Django never closes a connection to a database in memory."""
+    folder: Path = tmp_path_factory.mktemp("database")
+    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")

@@ -1,0 +1,85 @@
+"""The server's side of one connection, where a test decides about every ASGI message."""
+
+import asyncio
+from typing import Any, Self
+
+SECONDS = 5.0
+
+
+class Peer:
+    """Runs an ASGI application on a WebSocket scope.
+
+    ::
+
+        async with Peer(Echo.as_asgi()) as peer:
+            assert (await peer.next())["type"] == "websocket.accept"
+
+    Attributes:
+        failure: what the server raises when the application sends.
+        journal: a list in the scope, for what the application's hooks want to tell the test.
+        task: the running application.
+    """
+
+    task: "asyncio.Task[None]"
+
+    def __init__(self, application: Any, path: str = "/peer", **scope: Any) -> None:
+        self.failure: BaseException | None = None
+        self.journal: list[Any] = []
+        self._application = application
+        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.scope = {
+            "type": "websocket",
+            "path": path,
+            "query_string": b"",
+            "headers": [],
+            "subprotocols": [],
+            "journal": self.journal,
+            **scope,
+        }
+
+    async def __aenter__(self) -> Self:
+        self._incoming.put_nowait({"type": "websocket.connect"})
+        call = self._application(self.scope, self._incoming.get, self._take)
+        self.task = asyncio.create_task(call)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.task.cancel()
+        await asyncio.wait({self.task}, timeout=SECONDS)
+
+    def push(self, data: str | bytes) -> None:
+        """A frame of the client."""
+        key = "text" if isinstance(data, str) else "bytes"
+        self._incoming.put_nowait({"type": "websocket.receive", key: data})
+
+    def leave(self, code: int | None = 1000, **fields: Any) -> None:
+        """The end of the client, as a server tells it."""
+        fields.setdefault("reason", "")
+        self._incoming.put_nowait({"type": "websocket.disconnect", "code": code, **fields})
+
+    async def next(self) -> dict[str, Any]:
+        """The next message that the application sends."""
+        return await asyncio.wait_for(self._outgoing.get(), SECONDS)
+
+    async def accepted(self) -> Self:
+        """Wait until the application has accepted."""
+        message = await self.next()
+        assert message["type"] == "websocket.accept"
+        return self
+
+    async def ended(self) -> list[dict[str, Any]]:
+        """Wait until the application has returned; what it sent that nobody has read."""
+        await asyncio.wait_for(asyncio.shield(self.task), SECONDS)
+        return [self._outgoing.get_nowait() for _ in range(self._outgoing.qsize())]
+
+    async def journaled(self, entry: Any) -> None:
+        """Wait until the journal has an entry."""
+        async with asyncio.timeout(SECONDS):
+            while entry not in self.journal:
+                await asyncio.sleep(0)
+
+    async def _take(self, message: dict[str, Any]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self._outgoing.put_nowait(message)

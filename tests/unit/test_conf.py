@@ -1,0 +1,67 @@
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from panther_channels import conf
+from panther_channels.middlewares import WebsocketMiddleware
+
+DOTTED = "panther_channels.middlewares.WebsocketMiddleware"
+READERS = {"WS_URLS": conf.urls, "WS_AUTHENTICATION": conf.authentication}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_defaults_to_none(name: str, settings: Any):
+    if hasattr(settings, name):
+        delattr(settings, name)
+    assert READERS[name]() is None
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_dotted_path_is_imported_and_all_else_is_taken_as_it_is(name: str):
+    with override_settings(**{name: DOTTED}):
+        assert READERS[name]() is WebsocketMiddleware
+    value = {"a": 1}
+    with override_settings(**{name: value}):
+        assert READERS[name]() is value
+
+
+@pytest.mark.parametrize("path", ["nowhere", "no.such.module", "panther_channels.conf.nothing", ""])
+@pytest.mark.parametrize("name", [*READERS, "WS_MIDDLEWARES"])
+def test_a_bad_path_names_the_setting(name: str, path: str):
+    read = {**READERS, "WS_MIDDLEWARES": conf.middlewares}[name]
+    value = [path] if name == "WS_MIDDLEWARES" else path
+    with (
+        override_settings(**{name: value}),
+        pytest.raises(ImproperlyConfigured, match=f"^{name}: can't import {path!r}"),
+    ):
+        read()
+
+
+@pytest.mark.parametrize("value", [None, [], ()])
+def test_no_middlewares(value: object):
+    with override_settings(WS_MIDDLEWARES=value):
+        assert conf.middlewares() == ()
+
+
+def test_middlewares_are_imported_in_order():
+    class Other(WebsocketMiddleware):
+        pass
+
+    with override_settings(WS_MIDDLEWARES=[DOTTED, Other]):
+        assert conf.middlewares() == (WebsocketMiddleware, Other)
+
+
+@pytest.mark.parametrize("value", [DOTTED, 3, [None], ["django.conf.ENVIRONMENT_VARIABLE"]])
+def test_bad_middlewares_name_the_setting(value: object):
+    with override_settings(WS_MIDDLEWARES=value), pytest.raises(ImproperlyConfigured) as caught:
+        conf.middlewares()
+    assert str(caught.value).startswith("WS_MIDDLEWARES")
+
+
+def test_channel_layer():
+    assert conf.channel_layer() == "default"
+    with override_settings(WS_CHANNEL_LAYER="sockets"):
+        assert conf.channel_layer() == "sockets"
+    assert conf.channel_layer() == "default"

@@ -1,0 +1,185 @@
+import asyncio
+import time
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
+from django.contrib.auth.models import User
+from django.db import DatabaseError, connection
+
+from panther_channels import _database
+from panther_channels.websocket import GenericWebsocket
+from tests.unit.peer import Peer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+async def _fresh(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_database._Use, "next_look", 0.0)
+    monkeypatch.setattr(_database._Use, "open", False)
+    yield
+    await sync_to_async(connection.close)()
+
+
+@sync_to_async
+def is_open() -> bool:
+    """Asked in the thread in which Django's asynchronous ORM works."""
+    return connection.connection is not None
+
+
+async def closes_within(seconds: float) -> float:
+    started = time.monotonic()
+    while await is_open():
+        assert time.monotonic() - started < seconds
+        await asyncio.sleep(0.01)
+    return time.monotonic() - started
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows with every hop to the thread of Django code."""
+    counted: list[object] = []
+
+    def counting(function):
+        counted.append(function)
+        return sync_to_async(function)
+
+    monkeypatch.setattr(_database, "sync_to_async", counting)
+    return counted
+
+
+class Asking(GenericWebsocket):
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes):
+        if data == "ask":
+            await self.send(await User.objects.acount())
+        elif data == "sync":
+            await self.send(await database_sync_to_async(User.objects.count)())
+        elif data == "fail":
+            await User.objects.acount()
+            raise DatabaseError("lost")
+        else:
+            await self.send(data)
+
+
+async def test_no_hop_while_nothing_is_open(hops: list[object]):
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        for number in range(50):
+            peer.push(str(number))
+            await peer.next()
+        peer.leave()
+        await peer.ended()
+    assert hops == []
+
+
+async def test_closed_within_a_second_after_its_use(hops: list[object]):
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("ask")
+        assert (await peer.next())["text"] == "0"
+        assert await is_open()
+        # No further message comes: an idle connection gives it back, too.
+        assert 0.5 < await closes_within(2.0)
+        assert len(hops) == 1
+
+
+async def test_at_most_one_look_a_second(hops: list[object]):
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        for _ in range(50):
+            peer.push("ask")
+            await peer.next()
+        assert hops == []
+        await closes_within(2.0)
+    assert len(hops) == 1
+
+
+async def test_closed_at_the_end_of_the_connection():
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("ask")
+        await peer.next()
+        peer.leave()
+        await peer.ended()
+        assert not await is_open()
+
+
+async def test_what_disconnect_opened_is_closed():
+    class Counting(Asking):
+        async def disconnect(self, code: int):
+            await User.objects.acount()
+
+    async with Peer(Counting.as_asgi()) as peer:
+        await peer.accepted()
+        peer.leave()
+        await peer.ended()
+        assert not await is_open()
+
+
+async def test_what_a_refused_handshake_opened_is_closed():
+    class Refusing(GenericWebsocket):
+        async def connect(self):
+            await User.objects.acount()
+
+    async with Peer(Refusing.as_asgi()) as peer:
+        await peer.ended()
+        assert not await is_open()
+
+
+async def test_what_an_event_opened_is_closed():
+    class Counting(Asking):
+        async def connect(self):
+            await super().connect()
+            await self.channel_layer.send(self.channel_name, {"type": "count.users"})
+
+        async def count_users(self, event):
+            await self.send(await User.objects.acount())
+
+    async with Peer(Counting.as_asgi()) as peer:
+        await peer.accepted()
+        assert (await peer.next())["text"] == "0"
+        await closes_within(2.0)
+
+
+async def test_closed_after_a_database_error():
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("fail")
+        assert (await peer.next())["code"] == 1011
+        await peer.ended()
+        assert not await is_open()
+
+
+async def test_closed_after_a_database_error_in_an_event(caplog: pytest.LogCaptureFixture):
+    class Failing(Asking):
+        async def connect(self):
+            await super().connect()
+            await self.channel_layer.send(self.channel_name, {"type": "now.fail"})
+
+        async def now_fail(self, event):
+            await User.objects.acount()
+            raise DatabaseError("lost")
+
+    async with Peer(Failing.as_asgi()) as peer:
+        await peer.accepted()
+        assert (await peer.next())["code"] == 1011
+        await asyncio.sleep(0)
+        await closes_within(0.5)
+        peer.leave()
+        await peer.ended()
+    assert len(caplog.records) == 1
+
+
+async def test_an_open_transaction_is_left_alone():
+    """close_old_connections() does not touch it, and so it is looked at again."""
+    await sync_to_async(connection.set_autocommit)(False)
+    try:
+        await User.objects.acount()
+        await _database.close_old()
+        assert _database._Use.open
+    finally:
+        await sync_to_async(connection.set_autocommit)(True)

@@ -1,0 +1,114 @@
+import datetime
+import enum
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgpack
+import pytest
+from django.utils.functional import lazystr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panther_channels._encoding import from_event, to_event, to_json
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: float
+
+
+UTC = datetime.UTC
+JSON = [
+    (None, "null"),
+    (True, "true"),
+    (0, "0"),
+    (-(2**63), "-9223372036854775808"),
+    (2**64 - 1, "18446744073709551615"),
+    (1.5, "1.5"),
+    (float("nan"), "null"),
+    (float("inf"), "null"),
+    ([], "[]"),
+    ((1, "a", None), '[1,"a",null]'),
+    ({}, "{}"),
+    ({"a": [1, {"b": "é"}]}, '{"a":[1,{"b":"é"}]}'),
+    (datetime.datetime(2024, 5, 6, 7, 8, 9, 10, UTC), '"2024-05-06T07:08:09.000010+00:00"'),
+    (datetime.datetime(2024, 5, 6, 7, 8, 9), '"2024-05-06T07:08:09"'),
+    (datetime.date(2024, 5, 6), '"2024-05-06"'),
+    (datetime.time(7, 8), '"07:08:00"'),
+    (datetime.timedelta(hours=1), '"P0DT01H00M00S"'),
+    (uuid.UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+    (Colour.RED, '"red"'),
+    (Point(1, 2.5), '{"x":1,"y":2.5}'),
+    (Decimal("1.10"), '"1.10"'),
+    (lazystr("lazy"), '"lazy"'),
+]
+NOT_JSON = [object(), {1, 2}, {1: "a"}, 2**64, b"x".join, {"a": b"bytes"}, "\ud800".split(), 1j]
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "text"), JSON)
+def test_json(value: Any, text: str):
+    assert to_json(value) == text
+    # From outside, what is a string in JSON is the text that it says, as in Panther.
+    parsed = json.loads(text)
+    assert to_event(value) == ({"text": parsed} if isinstance(parsed, str) else {"json": text})
+
+
+@pytest.mark.parametrize("value", NOT_JSON, ids=repr)
+def test_what_is_not_json_fails_at_the_sender(value: Any):
+    with pytest.raises(TypeError):
+        to_event(value)
+    with pytest.raises(TypeError):
+        to_json(value)
+
+
+def test_text_is_not_json():
+    assert to_event("hello") == {"text": "hello"}
+    assert to_event("") == {"text": ""}
+    assert from_event({"text": ""}) == ""
+
+
+def test_a_lone_surrogate_fails_at_the_sender():
+    with pytest.raises(UnicodeEncodeError):
+        to_event("a\ud800")
+
+
+def test_bytes_stay_bytes():
+    assert from_event(to_event(b"")) == b""
+    assert from_event(to_event(b"\x00\xff")) == b"\x00\xff"
+
+
+@pytest.mark.parametrize("event", [{}, {"type": "x"}, {"close": "", "code": 1000}])
+def test_an_event_without_a_message(event: Mapping[str, Any]):
+    with pytest.raises(LookupError):
+        from_event(event)
+
+
+@pytest.mark.parametrize("event", [{"json": "{"}, {"base64": "a"}])
+def test_an_event_that_can_not_be_decoded(event: Mapping[str, Any]):
+    with pytest.raises(ValueError, match="."):
+        from_event(event)
+
+
+@given(values | st.binary())
+def test_a_value_comes_through_every_layer_as_it_was(value: Any):
+    event = to_event(value)
+    for copy in (event, json.loads(json.dumps(event)), msgpack.unpackb(msgpack.packb(event))):
+        returned = from_event(copy)
+        assert returned == value
+        assert type(returned) is type(value)

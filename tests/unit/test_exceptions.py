@@ -1,0 +1,68 @@
+import copy
+import pickle
+
+import pytest
+
+from panther_channels.exceptions import (
+    AuthenticationAPIError,
+    AuthorizationAPIError,
+    BaseError,
+    ConnectionNotFoundError,
+    InvalidPathVariableAPIError,
+    PantherChannelsError,
+    WebsocketError,
+)
+
+CODES = [
+    (BaseError, 500),
+    (WebsocketError, 1011),
+    (AuthenticationAPIError, 401),
+    (AuthorizationAPIError, 403),
+]
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES)
+def test_defaults_belong_to_the_class(kind: type[BaseError], code: int):
+    error = kind()
+    assert (error.status_code, error.detail) == (code, kind.detail)
+    assert str(error) == kind.detail
+    assert isinstance(error, PantherChannelsError)
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES)
+def test_detail_and_status_code_are_taken(kind: type[BaseError], code: int):
+    error = kind("no", 4001)
+    assert (error.detail, error.status_code, str(error)) == ("no", 4001, "no")
+    assert (kind.status_code, kind("no").status_code) == (code, code)
+
+
+def test_a_detail_may_be_anything():
+    assert str(BaseError({"a": 1})) == "{'a': 1}"
+    assert BaseError("").detail == ""
+
+
+def test_invalid_path_variable():
+    error = InvalidPathVariableAPIError("x", int)
+    assert (str(error), error.status_code) == ("Path variable `x` is not `int`", 400)
+    assert "`int | str`" in str(InvalidPathVariableAPIError("x", int | str))
+
+
+def test_connection_not_found_carries_the_id():
+    error = ConnectionNotFoundError("abc")
+    assert error.connection_id == "abc"
+    assert str(error) == "No open connection has the id 'abc'."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BaseError("no", 4001),
+        WebsocketError(),
+        ConnectionNotFoundError("abc"),
+        InvalidPathVariableAPIError("x", int),
+    ],
+)
+@pytest.mark.parametrize("clone", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+def test_copied_and_pickled_it_stays_the_same(error: PantherChannelsError, clone):
+    other = clone(error)
+    assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))

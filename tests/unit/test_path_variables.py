@@ -1,0 +1,242 @@
+import enum
+import functools
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Optional
+from uuid import UUID
+
+import pytest
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.core.exceptions import ImproperlyConfigured
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panther_channels._path_variables import parameters
+from panther_channels.exceptions import InvalidPathVariableAPIError
+from panther_channels.websocket import GenericWebsocket, Websocket
+from tests.unit import postponed_annotations
+
+UUID_1 = "00000000-0000-0000-0000-000000000001"
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    CRIMSON = "red"  # noqa: PIE796 - an alias
+    NUMBER = 7
+
+
+def taking(annotation: Any) -> type[GenericWebsocket]:
+    """A class whose connect() takes `value`, so annotated."""
+
+    class Taking(GenericWebsocket):
+        async def connect(self, value):
+            pass
+
+    Taking.connect.__annotations__["value"] = annotation
+    return Taking
+
+
+def bind(consumer: type[GenericWebsocket], variables: Mapping[str, Any]) -> dict[str, Any]:
+    return parameters(consumer).bind(variables, consumer())
+
+
+GOOD: list[tuple[Any, str, Any]] = [
+    (str, "1", "1"),
+    (Any, "1", "1"),
+    (int, "12", 12),
+    (int, "-3", -3),
+    (int, " 4 ", 4),
+    (int, "1_0", 10),
+    (float, "1.5", 1.5),
+    (float, "-2", -2.0),
+    (bool, "true", True),
+    (bool, "TRUE", True),
+    (bool, "1", True),
+    (bool, "False", False),
+    (bool, "0", False),
+    (UUID, UUID_1, UUID(int=1)),
+    (UUID, UUID_1.replace("-", ""), UUID(int=1)),
+    (Decimal, "1.10", Decimal("1.10")),
+    (Decimal, "1e400", Decimal("1e400")),
+    (date, "2024-05-06", date(2024, 5, 6)),
+    (datetime, "2024-05-06T07:08:09", datetime(2024, 5, 6, 7, 8, 9)),
+    (Colour, "red", Colour.RED),
+    (Colour, "7", Colour.NUMBER),
+    (Literal["a", 5], "a", "a"),
+    (Literal["a", 5], "5", 5),
+    (Optional[int], "5", 5),  # noqa: UP045
+    (int | None, "5", 5),
+    (None | int, "5", 5),
+    (Annotated[int, "a number"], "5", 5),
+    (int | str, "5", "5"),
+    (list[int], "5", "5"),
+    (dict, "5", "5"),
+    ("int", "5", 5),
+    ("Colour", "red", Colour.RED),
+]
+BAD: list[tuple[Any, str]] = [
+    (int, "a"),
+    (int, "1.0"),
+    (int, ""),
+    (int, "9" * 5000),
+    (float, "a"),
+    (float, "nan"),
+    (float, "inf"),
+    (float, "1e999"),
+    (bool, "yes"),
+    (bool, "2"),
+    (UUID, "1"),
+    (Decimal, "a"),
+    (Decimal, "NaN"),
+    (Decimal, "sNaN"),
+    (Decimal, "-Infinity"),
+    (date, "2024-13-01"),
+    (date, "yesterday"),
+    (datetime, "noon"),
+    (Colour, "RED"),
+    (Colour, "blue"),
+    (Literal["a", 5], "b"),
+    (int | None, "None"),
+    (int | None, ""),
+]
+ids = [f"{annotation!s:.40}-{value[:20]}" for annotation, value, _ in GOOD]
+
+
+@pytest.mark.parametrize(("annotation", "value", "expected"), GOOD, ids=ids)
+def test_casts(annotation: Any, value: str, expected: Any):
+    got = bind(taking(annotation), {"value": value})["value"]
+    assert got == expected
+    assert type(got) is type(expected)
+
+
+@pytest.mark.parametrize(("annotation", "value"), BAD)
+def test_what_does_not_fit_is_refused(annotation: Any, value: str):
+    with pytest.raises(InvalidPathVariableAPIError) as caught:
+        bind(taking(annotation), {"value": value})
+    assert f"`{value}`" in str(caught.value)
+
+
+@given(
+    annotation=st.sampled_from([int, float, bool, UUID, Decimal, date, datetime, Colour]),
+    value=st.text(),
+)
+def test_any_text_is_cast_or_refused(annotation: Any, value: str):
+    try:
+        got = bind(taking(annotation), {"value": value})["value"]
+    except InvalidPathVariableAPIError:
+        return
+    assert isinstance(got, annotation)
+
+
+@pytest.mark.parametrize("annotation", [[int], {"help": "a room"}, 5, "1 + 1"], ids=repr)
+def test_an_annotation_that_is_no_type_is_no_crash(annotation: Any):
+    try:
+        assert bind(taking(annotation), {"value": "5"})["value"] == "5"
+    except ImproperlyConfigured as error:
+        assert "`value`" in str(error)
+
+
+def test_what_a_converter_has_cast_stays():
+    assert bind(taking(str), {"value": 5}) == {"value": 5}
+    assert bind(taking(int), {"value": 5}) == {"value": 5}
+
+
+def test_nothing_annotated():
+    class Plain(GenericWebsocket):
+        async def connect(self, a, b=2, *, c):
+            pass
+
+    assert bind(Plain, {"a": "1", "c": "3"}) == {"a": "1", "c": "3"}
+    with pytest.raises(ImproperlyConfigured, match="<c>"):
+        parameters(Plain).check(["a"])
+
+
+def test_the_connection_is_passed_where_it_is_annotated():
+    class Own(GenericWebsocket):
+        async def connect(
+            self, base: Websocket, other: "GenericWebsocket", any_: AsyncWebsocketConsumer | None
+        ):
+            pass
+
+    own = Own()
+    arguments = parameters(Own).bind({}, own)
+    assert arguments == {"base": own, "other": own, "any_": own}
+    parameters(Own).check([])
+    with pytest.raises(ImproperlyConfigured, match="<base>"):
+        parameters(Own).check(["base"])
+
+
+def test_kwargs_take_what_is_left():
+    class Any_(GenericWebsocket):  # noqa: N801
+        async def connect(self, number: int, **kwargs: int) -> None:
+            pass
+
+    assert bind(Any_, {"number": "1", "word": "2"}) == {"number": 1, "word": "2"}
+    parameters(Any_).check(["number", "word"])
+
+
+def test_a_variable_that_connect_does_not_take_names_it_and_the_fix():
+    consumer = taking(int)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        parameters(consumer).check(["value", "word"])
+    text = str(caught.value)
+    assert "<word>" in text
+    assert "Taking.connect()" in text
+    assert "**kwargs" in text
+
+
+def test_a_parameter_that_the_url_does_not_give():
+    with pytest.raises(ImproperlyConfigured, match=r"no variable <value>.*Taking.connect\(\)"):
+        parameters(taking(int)).check([])
+
+
+def test_self_is_no_variable():
+    class Any_(GenericWebsocket):  # noqa: N801
+        async def connect(self, **kwargs):
+            pass
+
+    # connect(self=...) would be a TypeError at every handshake.
+    with pytest.raises(ImproperlyConfigured, match="<self>"):
+        parameters(Any_).check(["self"])
+
+
+def test_a_decorated_connect():
+    def decorated(connect):
+        @functools.wraps(connect)
+        async def wrapper(*args, **kwargs):
+            await connect(*args, **kwargs)
+
+        return wrapper
+
+    class Decorated(GenericWebsocket):
+        @decorated
+        async def connect(self, number: "Colour"):
+            pass
+
+    assert bind(Decorated, {"number": "red"}) == {"number": Colour.RED}
+
+
+def test_an_inherited_connect_is_read_where_it_was_written():
+    class Child(postponed_annotations.Postponed):
+        pass
+
+    variables = {"number": "1", "key": UUID_1, "maybe": "0"}
+    child = Child()
+    assert parameters(Child).bind(variables, child) == {
+        "number": 1,
+        "key": UUID(int=1),
+        "maybe": False,
+        "connection": child,
+    }
+    parameters(Child).check(variables)
+
+
+def test_a_name_for_type_checkers_only_is_named():
+    with pytest.raises(ImproperlyConfigured) as caught:
+        parameters(postponed_annotations.Unresolvable)
+    text = str(caught.value)
+    assert "Unresolvable.connect()" in text
+    assert "`amount`" in text
+    assert "'OnlyForTypes'" in text
+    assert "TYPE_CHECKING" in text

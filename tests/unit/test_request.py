@@ -1,0 +1,121 @@
+import copy
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panther_channels._request import Address, Headers, query_params
+
+HEADERS = Headers(
+    [
+        (b"Host", b"testserver"),
+        (b"User-Agent", b"tests"),
+        (b"x-forwarded-for", b"1.1.1.1"),
+        (b"X-Forwarded-For", b"2.2.2.2"),
+        (b"cookie", b"a=1; b=2"),
+        (b"Cookie", b"c=x=y"),
+        (b"authorization", b"Bearer secret-token"),
+        (b"sec-websocket-protocol", b"secret-protocol"),
+        (b"x-name", "é".encode()),
+        (b"x-latin", "é".encode("latin-1")),
+        (b"x-empty", b""),
+    ]
+)
+
+
+@pytest.mark.parametrize("name", ["user-agent", "User-Agent", "user_agent", "USER_AGENT"])
+def test_by_item_attribute_and_in(name: str):
+    assert HEADERS[name] == "tests"
+    assert getattr(HEADERS, name) == "tests"
+    assert name in HEADERS
+
+
+def test_what_is_missing_is_none():
+    assert HEADERS.origin is None
+    assert HEADERS["origin"] is None
+    assert "origin" not in HEADERS
+    assert 3 not in HEADERS
+
+
+def test_an_empty_header_is_there_and_none():
+    assert HEADERS["x-empty"] is None
+    assert "x-empty" in HEADERS
+
+
+def test_repeated_headers_are_joined():
+    assert HEADERS.x_forwarded_for == "1.1.1.1,2.2.2.2"
+    assert HEADERS.cookie == "a=1; b=2; c=x=y"
+    assert list(HEADERS).count("x-forwarded-for") == 1
+    assert len(HEADERS) == len(list(HEADERS)) == 9
+
+
+def test_values_are_utf_8_or_latin_1():
+    assert HEADERS.x_name == HEADERS.x_latin == "é"
+
+
+def test_special_names_are_no_headers():
+    with pytest.raises(AttributeError):
+        _ = HEADERS.__html__
+    assert copy.copy(HEADERS).host == "testserver"
+    assert pickle.loads(pickle.dumps(HEADERS)).host == "testserver"
+
+
+def test_the_repr_hides_secrets():
+    assert "testserver" in repr(HEADERS)
+    assert "secret" not in repr(HEADERS)
+    assert "a=1" not in repr(HEADERS)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "expected"),
+    [
+        (None, {}),
+        ("", {}),
+        ("a=1", {"a": "1"}),
+        ("a=1; b=2", {"a": "1", "b": "2"}),
+        ("a=1;b=2", {"a": "1", "b": "2"}),
+        ("a=1; a=2", {"a": "2"}),
+        ("token=a=b==", {"token": "a=b=="}),
+        ("novalue; a=1; ;", {"a": "1"}),
+        ('a="quoted"', {"a": '"quoted"'}),
+        ("a=", {"a": ""}),
+    ],
+)
+def test_cookies(cookie: str | None, expected: dict[str, str]):
+    pairs = [] if cookie is None else [(b"cookie", cookie.encode())]
+    assert Headers(pairs).get_cookies() == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        (b"", {}),
+        (b"a=1&b=2", {"a": "1", "b": "2"}),
+        (b"a=1&a=2", {"a": "2"}),
+        (b"a=&b", {}),
+        (b"a=1+2%203", {"a": "1 2 3"}),
+        (b"a=%C3%A9", {"a": "é"}),
+        (b"a=%ff", {"a": "\ufffd"}),
+        (b"a=%zz", {"a": "%zz"}),
+        (b"\xff=\xff", {"\ufffd": "\ufffd"}),
+    ],
+)
+def test_query_params(query: bytes, expected: dict[str, str]):
+    assert query_params(query) == expected
+
+
+@given(st.lists(st.tuples(st.binary(), st.binary())), st.binary(), st.binary())
+def test_no_bytes_raise(pairs: list[tuple[bytes, bytes]], cookie: bytes, query: bytes):
+    headers = Headers([*pairs, (b"cookie", cookie)])
+    for name in headers:
+        assert isinstance(name, str)
+        assert isinstance(headers[name], str | None)
+        assert name in repr(headers)
+    for mapping in (headers.get_cookies(), query_params(query)):
+        assert all(isinstance(item, str) for pair in mapping.items() for item in pair)
+
+def test_address():
+    address = Address("127.0.0.1", 8000)
+    assert (address.ip, address.port, str(address)) == ("127.0.0.1", 8000, "127.0.0.1:8000")
+    assert f"{Address('::1', 1)}" == "::1:1"
