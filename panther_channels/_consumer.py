@@ -33,8 +33,6 @@ Message = MutableMapping[str, Any]
 class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
     """The machinery under :class:`panther_channels.websocket.Websocket`."""
 
-    channel_layer_alias: str | None = None  # None: the setting WS_CHANNEL_LAYER
-
     scope: MutableMapping[str, Any]
     channel_layer: Any = None
     channel_name: str = ""
@@ -124,7 +122,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self._is_attached:
             return
         self._is_attached = True
-        layer = get_channel_layer(self.channel_layer_alias or conf.channel_layer())
+        layer = get_channel_layer(conf.channel_layer())
         if layer is not None:
             self.channel_layer = layer
             self.channel_name = await layer.new_channel()

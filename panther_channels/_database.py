@@ -7,6 +7,8 @@ between at most once a second per process; and not at all while no database conn
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
@@ -18,6 +20,7 @@ _INTERVAL = 1.0  # seconds
 class _Use:
     def __init__(self) -> None:
         self.is_open = False  # some thread has opened a connection since the last look
+        self.is_left_alone = 0  # by tests, how many of them
         self.next_look = 0.0
         self.looks: set[asyncio.Task[None]] = set()
 
@@ -35,7 +38,7 @@ connection_created.connect(_opened, dispatch_uid="panther_channels._database")
 
 async def close_old() -> None:
     """Close what is unusable or older than ``CONN_MAX_AGE``, in the thread of Django code."""
-    if use.is_open:
+    if use.is_open and not use.is_left_alone:
         use.is_open = False
         use.is_open = await sync_to_async(_close_and_look)() or use.is_open
 
@@ -45,6 +48,16 @@ def close_old_soon() -> None:
     if use.is_open and (now := time.monotonic()) >= use.next_look:
         use.next_look = now + _INTERVAL
         asyncio.get_running_loop().call_later(_INTERVAL, _look)
+
+
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """For tests, whose database connections the test runner opens, guards and closes."""
+    use.is_left_alone += 1
+    try:
+        yield
+    finally:
+        use.is_left_alone -= 1
 
 
 def _look() -> None:

@@ -5,7 +5,12 @@ import sys
 from django.apps import AppConfig
 from django.core import checks
 
-from panther_channels.checks import check_authentication, check_middlewares, check_urls
+from panther_channels.checks import (
+    check_authentication,
+    check_channel_layer,
+    check_middlewares,
+    check_urls,
+)
 
 
 class PantherChannelsConfig(AppConfig):
@@ -16,7 +21,7 @@ class PantherChannelsConfig(AppConfig):
 
     def ready(self) -> None:
         """Called by Django when the settings are there."""
-        for check in (check_urls, check_middlewares, check_authentication):
+        for check in (check_urls, check_middlewares, check_authentication, check_channel_layer):
             checks.register(check, checks.Tags.urls)
         if "daphne.server" in sys.modules:
             from panther_channels.servers import daphne

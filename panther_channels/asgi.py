@@ -68,12 +68,13 @@ class Application:
             await (self._websocket if inside else _refuse)(scope, receive, send)
         elif scope["type"] == "lifespan":
             await _serve_lifespan(receive, send)
-        elif scope["type"] == "http" and self._is_websocket_only(scope["path"]):
+        elif scope["type"] == "http" and self._is_websocket_only(scope):
             await _demand_upgrade(send)
         else:
             await self._http(scope, receive, send)
 
-    def _is_websocket_only(self, path: str) -> bool:
+    def _is_websocket_only(self, scope: Scope) -> bool:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
         below = path.lstrip("/")
         if not any(pattern.pattern.match(below) for pattern in self._patterns):
             return False

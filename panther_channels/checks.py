@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from channels import DEFAULT_CHANNEL_LAYER
+from channels.layers import channel_layers
 from django.core.checks import CheckMessage, Error
 from django.core.exceptions import ImproperlyConfigured
 
@@ -18,6 +20,16 @@ def check_urls(**_kwargs: Any) -> list[CheckMessage]:
         hint = "WS_URLS is the dict of WebSocket URLs, or its dotted path."
         return [Error(str(error), hint=hint, id="panther_channels.E001")]
     return []
+
+
+def check_channel_layer(**_kwargs: Any) -> list[CheckMessage]:
+    """E004: ``WS_CHANNEL_LAYER`` names a layer that ``CHANNEL_LAYERS`` doesn't have."""
+    alias = conf.channel_layer()
+    if alias == DEFAULT_CHANNEL_LAYER or alias in channel_layers.configs:
+        return []
+    hint = "Without a layer, connections can't be reached from outside."
+    text = f"WS_CHANNEL_LAYER is {alias!r}, which is not in CHANNEL_LAYERS."
+    return [Error(text, hint=hint, id="panther_channels.E004")]
 
 
 def check_middlewares(**_kwargs: Any) -> list[CheckMessage]:

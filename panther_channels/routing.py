@@ -178,11 +178,12 @@ def _patterns(
     place: _Place, regex: str, converters: dict[str, Any], *, is_root: bool = False
 ) -> Iterator[URLPattern]:
     if place.endpoint is not None:
-        # Another router below matches the rest of the path itself.
-        is_router = getattr(place.endpoint, "_path_routing", False) is True
-        end = "(?:/|$)" if is_router and regex else "" if is_router else "/*$"
-        pattern = _PathPattern(f"^{regex}{end}", converters=converters, is_endpoint=not is_router)
-        yield URLPattern(pattern, place.endpoint)
+        application, end = place.endpoint, "/*$"
+        if getattr(application, "_path_routing", False) is True:
+            # Another router below, which matches the rest of the path itself.
+            application, end = _hidden(application), "(?:/|$)" if regex else ""
+        pattern = _PathPattern(f"^{regex}{end}", converters=converters, is_endpoint=True)
+        yield URLPattern(pattern, application)
     statics = [segment for segment in place.below if not segment.startswith("<")]
     slash = "" if is_root else "/"
     for segment, below in sorted(place.below.items(), key=lambda item: item[0].startswith("<")):
@@ -195,6 +196,14 @@ def _patterns(
         value = here[name].regex if kind else "[^/]+"
         taken = "".join(f"(?!{static}(?:/|$))" for static in statics)
         yield from _patterns(below, f"{regex}{slash}{taken}(?P<{name}>{value})", here)
+
+
+def _hidden(router: Any) -> Any:
+    # From the URLRouter above, which would replace our pattern by one without converters.
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await router(scope, receive, send)
+
+    return application
 
 
 def _name(endpoint: Any) -> str:

@@ -1,5 +1,6 @@
 """A WebSocket client for tests: it talks to an ASGI application in process, without a server."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,7 +8,7 @@ from urllib.parse import unquote, urlencode
 
 from asgiref.testing import ApplicationCommunicator
 
-from panther_channels import status
+from panther_channels import _database, status
 from panther_channels._encoding import to_json
 from panther_channels.exceptions import PantherChannelsError
 
@@ -80,11 +81,11 @@ class TestConnection:
 
         Raises:
             ConnectionClosed: the application closed instead.
-            TimeoutError: nothing came in time.
+            TimeoutError: nothing came in time; the connection goes on.
         """
         if self.close_code is not None:
             raise ConnectionClosed(self.close_code, self.close_reason)
-        event = await self._communicator.receive_output(self._timeout)
+        event = await _output(self._communicator, self._timeout)
         if event["type"] == "websocket.close":
             self._closed(event.get("code", status.WS_1000_NORMAL_CLOSURE), event.get("reason"))
             await self._disconnected()
@@ -153,16 +154,41 @@ class WebsocketClient:
         communicator = ApplicationCommunicator(self._application, scope)
         connection = TestConnection(communicator, self._timeout)
         try:
-            await communicator.send_input({"type": "websocket.connect"})
-            event = await communicator.receive_output(self._timeout)
-            if event["type"] != "websocket.accept":
-                raise await _rejection(communicator, event, self._timeout)
-            connection.subprotocol = event.get("subprotocol")
-            connection.headers = list(event.get("headers", ()))
-            yield connection
-            await connection.close()
+            with _database.left_alone():
+                await self._open(communicator, connection)
+                yield connection
+                await connection.close()
         finally:
             communicator.stop(exceptions=False)
+
+    async def _open(
+        self, communicator: ApplicationCommunicator, connection: TestConnection
+    ) -> None:
+        await communicator.send_input({"type": "websocket.connect"})
+        event = await _output(communicator, self._timeout)
+        if event["type"] != "websocket.accept":
+            raise await _rejection(communicator, event, self._timeout)
+        connection.subprotocol = event.get("subprotocol")
+        connection.headers = list(event.get("headers", ()))
+
+
+async def _output(communicator: ApplicationCommunicator, seconds: float) -> dict[str, Any]:
+    # Not receive_output(), which ends the application where nothing comes in time.
+    messages: asyncio.Queue[dict[str, Any]] = communicator.output_queue
+    if messages.empty():
+        message = asyncio.ensure_future(messages.get())
+        try:
+            async with asyncio.timeout(seconds):
+                events = {message, communicator.future}
+                await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+            if message.done():
+                return message.result()
+        finally:
+            message.cancel()
+    if messages.empty():
+        communicator.future.result()
+        raise RuntimeError("The application has ended without a further message.")
+    return messages.get_nowait()
 
 
 async def _rejection(
@@ -171,7 +197,9 @@ async def _rejection(
     code, body = status.HTTP_403_FORBIDDEN, b""
     if event["type"] == "websocket.http.response.start":
         code = event["status"]
-        body = (await communicator.receive_output(seconds)).get("body", b"")
+        body = (await _output(communicator, seconds)).get("body", b"")
+    for _ in range(2):  # servers tell of the refusal, and of the end
+        await communicator.send_input({"type": "websocket.disconnect", "code": 1006})
     await communicator.wait(seconds)
     return HandshakeRejected(code, body)
 

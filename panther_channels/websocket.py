@@ -37,7 +37,7 @@ class Websocket(Connection):
 
     @property
     def connection_id(self) -> str:
-        """The id by which this connection can be reached from outside: 32 hexadecimal digits.
+        """The id by which this connection is reached from outside, 32 hexadecimal digits.
 
         Empty before ``accept()`` and after the end; ``disconnect()`` can still read it.
         """
@@ -65,7 +65,7 @@ class Websocket(Connection):
 
     @cached_property
     def query_params(self) -> dict[str, str]:
-        """The query parameters: of a repeated name the last, blank values dropped."""
+        """The query parameters; of a repeated name the last, blank values dropped."""
         return query_params(self.scope.get("query_string", b""))
 
     @property

@@ -39,7 +39,7 @@ async def signed_in(request: Websocket) -> bool:
 
 
 class FromOurPages(BasePermission):
-    """Browsers say in Origin which page opens the connection; other clients needn't say it."""
+    """A browser names the page in Origin; other clients needn't."""
 
     def __init__(self, *origins: str) -> None:
         self.origins = origins or ("https://example.com",)

@@ -74,11 +74,11 @@ async def test_rejected_unless_accepted():
                 await self.accept()
 
     client = serve({"shy": Shy})
-    options = {"query_params": {"word": "please"}, "headers": {"X-Polite": "yes"}}
-    async with client.connect("/shy", **options) as ws:
+    asked = {"word": "please"}
+    async with client.connect("/shy", query_params=asked, headers={"X-Polite": "yes"}) as ws:
         assert ws.close_code is None
     with pytest.raises(HandshakeRejected):
-        async with client.connect("/shy", query_params={"word": "please"}):
+        async with client.connect("/shy", query_params=asked):
             pass
 
 

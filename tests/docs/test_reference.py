@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from django.core.management import get_commands, load_command_class
+from django.core.management import CommandParser, get_commands, load_command_class
 
 import panther_channels
 
@@ -80,7 +80,7 @@ def command_words() -> Iterator[tuple[str, str]]:
             continue
         yield name, name
         command = load_command_class(app, name)
-        parser = argparse.ArgumentParser()
+        parser = CommandParser()
         command.add_arguments(parser)
         yield from ((name, word) for word in words_of(parser))
 
@@ -169,13 +169,9 @@ def test_every_public_name_has_a_docstring(name):
 @pytest.mark.parametrize("name", CALLABLES)
 def test_arguments_are_described_as_they_are_called(name):
     item = CALLABLES[name]
-    section = re.search(r"^ *Args:\n((?: {4,}.*\n|\n)+)", item.__doc__ or "", re.MULTILINE)
-    if section is None:
+    _, found, section = inspect.cleandoc(item.__doc__).partition("\nArgs:\n")
+    if not found:
         return
-    lines = section[1].splitlines()
-    indent = min(len(line) - len(line.lstrip()) for line in lines[:1])
-    described = [
-        match[1] for line in lines if (match := re.match(rf" {{{indent}}}\*{{0,2}}(\w+): ", line))
-    ]
-    parameters = [each for each in inspect.signature(item).parameters if each != "self"]
-    assert described == parameters
+    section = re.split(r"^(?=\S)", section, maxsplit=1, flags=re.MULTILINE)[0]
+    described = re.findall(r"^ {4}\*{0,2}(\w+): ", section, re.MULTILINE)
+    assert described == [each for each in inspect.signature(item).parameters if each != "self"]

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
 from django.core import signing
 from django.core.cache import cache
@@ -20,6 +21,7 @@ from panther_channels.test import (
     TestConnection,
     WebsocketClient,
 )
+from panther_channels.websocket import send_message_to_websocket
 
 MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
@@ -120,8 +122,6 @@ async def test_a_view_that_finds_nobody(parcels):
 
 
 async def test_sync_code_sends_over_redis(parcels, redis_server):
-    from asgiref.sync import sync_to_async
-
     backend = "channels_redis.pubsub.RedisPubSubChannelLayer"
     layers = {"default": {"BACKEND": backend, "CONFIG": {"hosts": [redis_server.url]}}}
     with override_settings(CHANNEL_LAYERS=layers):
@@ -132,9 +132,6 @@ async def test_sync_code_sends_over_redis(parcels, redis_server):
 
 
 async def test_an_overridden_send():
-    client = serve({"": snippet("overridden_send").Stamped})
-    from panther_channels.websocket import send_message_to_websocket
-
     ids: list[str] = []
 
     class Told(snippet("overridden_send").Stamped):  # type: ignore[misc]

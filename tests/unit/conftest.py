@@ -7,6 +7,8 @@ import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.conf import settings
 
+from panther_channels import _database
+
 
 @pytest.fixture(autouse=True)
 def layer() -> Iterator[InMemoryChannelLayer]:
@@ -19,6 +21,13 @@ def layer() -> Iterator[InMemoryChannelLayer]:
     finally:
         found.channels, found.groups = {}, {}
         channel_layers.backends.clear()
+
+
+@pytest.fixture(autouse=True)
+def _no_database_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier test opened is closed by its own fixtures, not by our connections."""
+    monkeypatch.setattr(_database.use, "is_open", False)
+    monkeypatch.setattr(_database.use, "next_look", 0.0)
 
 
 @pytest.fixture(scope="session")

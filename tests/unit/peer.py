@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Self
 
-SECONDS = 5.0
+SECONDS = 2.0
 
 
 class Peer:

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -8,18 +9,11 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, connection
 
 from panther_channels import _database
+from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-async def _fresh(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_database._Use, "next_look", 0.0)
-    monkeypatch.setattr(_database._Use, "open", False)
-    yield
-    await sync_to_async(connection.close)()
 
 
 @sync_to_async
@@ -63,6 +57,13 @@ class Asking(GenericWebsocket):
             raise DatabaseError("lost")
         else:
             await self.send(data)
+
+
+class CountingAfterwards(WebsocketMiddleware):
+    async def __call__(self, connection):
+        await self.dispatch(connection=connection)
+        await User.objects.acount()
+        return connection
 
 
 async def test_no_hop_while_nothing_is_open(hops: list[object]):
@@ -174,12 +175,43 @@ async def test_closed_after_a_database_error_in_an_event(caplog: pytest.LogCaptu
     assert len(caplog.records) == 1
 
 
-async def test_an_open_transaction_is_left_alone():
-    """close_old_connections() does not touch it, and so it is looked at again."""
-    await sync_to_async(connection.set_autocommit)(False)
+@sync_to_async
+def be_persistent(max_age: int | None) -> None:
+    connection.settings_dict["CONN_MAX_AGE"] = max_age
+    if max_age == 0:
+        connection.close()
+
+
+async def test_a_persistent_connection_stays_open_and_is_looked_at_again():
+    await be_persistent(None)
     try:
         await User.objects.acount()
         await _database.close_old()
-        assert _database._Use.open
+        assert await is_open()
+        assert _database.use.is_open
     finally:
-        await sync_to_async(connection.set_autocommit)(True)
+        await be_persistent(0)
+
+
+async def test_what_a_middleware_opened_after_the_end_is_closed(settings: Any):
+    settings.WS_MIDDLEWARES = [CountingAfterwards]
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        peer.leave()
+        await peer.ended()
+        await closes_within(2.0)
+
+
+async def test_a_failing_clean_up_is_logged_and_refuses_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def failing():
+        raise RuntimeError("no database today")
+
+    monkeypatch.setattr(_database, "close_old_connections", failing)
+    monkeypatch.setattr(_database.use, "is_open", True)
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        peer.leave()
+        await peer.ended()
+    assert caplog.records

@@ -128,7 +128,7 @@ async def no_one(connection):
     return None
 
 
-@pytest.mark.parametrize("auth", [raising, refusing, closing, sync_alice, Methods.method])
+@pytest.mark.parametrize("auth", [raising, refusing, closing, sync_alice])
 async def test_auth_that_refuses(auth: Any, caplog: pytest.LogCaptureFixture):
     consumer = type("Authenticated", (Open,), {"auth": auth, "permissions": alice})
     async with Peer(consumer.as_asgi()) as peer:
@@ -223,6 +223,22 @@ async def test_permissions_know_the_user():
     consumer = type("Asking", (Open,), {"permissions": is_alice, "auth": alice})
     async with Peer(consumer.as_asgi()) as peer:
         await peer.accepted()
+
+
+class DecidingLate(Open):
+    """Each connection has permissions and an authentication of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.auth = alice
+        self.permissions = [answering(False)]
+
+
+async def test_attributes_of_the_connection_itself_count():
+    async with Peer(DecidingLate.as_asgi()) as peer:
+        assert (await peer.next())["type"] == "websocket.close"
+        await peer.ended()
+    assert peer.journal == ["asked", "no"]
 
 
 # Middlewares

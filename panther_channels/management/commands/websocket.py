@@ -8,7 +8,6 @@ from typing import Any
 import orjson
 from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from panther_channels import conf, status
@@ -53,8 +52,11 @@ class Command(BaseCommand):
             else:
                 close = async_to_sync(close_websocket_connection)
                 close(connection_id, options["code"], options["reason"])
-        except (ImproperlyConfigured, ValueError, TypeError, OSError) as error:
-            raise CommandError(str(error)) from error
+        except CommandError:
+            raise
+        except Exception as error:
+            # Bad arguments, or whatever the library of a channel layer raises in its trouble.
+            raise CommandError(str(error) or type(error).__name__) from error
         if options["verbosity"] > 0:
             self.stdout.write(
                 f"Handed to the channel layer for {connection_id}; it reaches the connection if "

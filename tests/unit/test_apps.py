@@ -1,0 +1,48 @@
+import subprocess
+import sys
+
+from django.apps import apps
+from django.core import checks
+
+from panther_channels import checks as ours
+from panther_channels.apps import PantherChannelsConfig
+
+CODE = """
+import sys
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=[{apps}])
+django.setup()
+if "daphne.server" in sys.modules:
+    from daphne.ws_protocol import WebSocketFactory
+    print(WebSocketFactory.protocol.__module__)
+else:
+    print("no daphne")
+"""
+
+
+def run(installed: str) -> str:
+    command = [sys.executable, "-c", CODE.format(apps=installed)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def test_installed():
+    assert isinstance(apps.get_app_config("panther_channels"), PantherChannelsConfig)
+
+
+def test_the_checks_are_registered_once():
+    registered = checks.registry.registry.registered_checks
+    for check in (ours.check_urls, ours.check_middlewares, ours.check_authentication):
+        assert check in registered
+    before = len(registered)
+    apps.get_app_config("panther_channels").ready()
+    assert len(checks.registry.registry.registered_checks) == before
+
+
+def test_daphne_is_mended_where_it_is_the_server():
+    assert run("'daphne', 'panther_channels'") == "panther_channels.servers.daphne\n"
+    assert run("'panther_channels', 'daphne'") == "panther_channels.servers.daphne\n"
+
+
+def test_daphne_is_not_imported_where_it_is_not():
+    assert run("'panther_channels'") == "no daphne\n"

@@ -1,0 +1,205 @@
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from channels.routing import URLRouter
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.test import override_settings
+from django.urls import path
+
+from panther_channels.asgi import get_asgi_application
+from panther_channels.test import HandshakeRejected, WebsocketClient
+from panther_channels.websocket import GenericWebsocket
+from tests.unit.peer import Peer
+
+
+class Echo(GenericWebsocket):
+    async def connect(self, **kwargs):
+        await self.accept()
+
+    async def receive(self, data: str | bytes):
+        await self.send(data)
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("django")
+
+
+urlpatterns = [path("", view), path("both", view), path("slashed/", view)]
+URLS = {"ws/<name>": Echo, "only": Echo, "both": Echo, "slashed": Echo}
+pytestmark = pytest.mark.urls(__name__)
+
+
+@pytest.fixture
+def application() -> Any:
+    """Built before the test, since Django then sets logging up, to which caplog is added."""
+    return get_asgi_application(URLS)
+
+
+async def get(
+    target: str, application: Any, root_path: str = ""
+) -> tuple[int, Any, dict[bytes, bytes]]:
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": target,
+        "raw_path": target.encode(),
+        "root_path": root_path,
+        "query_string": b"",
+        "headers": [(b"host", b"testserver")],
+        "client": ("127.0.0.1", 50000),
+        "server": ("testserver", 80),
+    }
+    communicator = ApplicationCommunicator(application, scope)
+    await communicator.send_input({"type": "http.request", "body": b""})
+    start = await communicator.receive_output(5)
+    body = await communicator.receive_output(5)
+    await communicator.wait(5)
+    return start["status"], body["body"], dict(start["headers"])
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("/", 200),
+        ("/both", 200),
+        ("/nowhere", 404),
+        ("/only", 426),
+        ("/only/", 426),
+        ("/ws/a", 426),
+        ("/ws/a/b", 404),
+        ("/ws", 404),
+        ("/slashed/", 200),
+    ],
+)
+async def test_http(application: Any, target: str, status: int):
+    assert (await get(target, application))[0] == status
+
+
+async def test_the_demand_to_upgrade(application: Any):
+    _status, body, headers = await get("/only", application)
+    assert set(json.loads(body)) == {"detail"}
+    assert headers[b"content-type"] == b"application/json"
+    assert int(headers[b"content-length"]) == len(body)
+    # RFC 9110 section 15.5.22
+    assert headers[b"upgrade"] == b"websocket"
+    assert headers[b"connection"] == b"upgrade"
+
+
+async def test_django_appends_the_slash_to_its_own_url(application: Any):
+    with override_settings(MIDDLEWARE=["django.middleware.common.CommonMiddleware"]):
+        status, _body, headers = await get("/slashed", get_asgi_application(URLS))
+        assert (status, headers[b"Location"]) == (301, b"/slashed/")
+    with override_settings(APPEND_SLASH=False):
+        assert (await get("/slashed", application))[0] == 426
+
+
+async def test_http_below_a_root_path(application: Any):
+    for target, status in (("/app/", 200), ("/app/both", 200), ("/app/only", 426), ("/app/x", 404)):
+        assert (await get(target, application, "/app"))[0] == status, target
+    # The root path is no part of the URL.
+    other = get_asgi_application({"app/only": Echo})
+    assert (await get("/app/only", other, "/app"))[0] == 404
+
+
+async def test_a_router_at_the_root_leaves_unknown_paths_to_django():
+    rooted = get_asgi_application({"": URLRouter([path("chat/", Echo.as_asgi())])})
+    assert (await get("/nowhere", rooted))[0] == 404
+    assert (await get("/chat/", rooted))[0] == 426
+
+
+@pytest.mark.parametrize("target", ["/only", "/both", "/ws/a", "/slashed"])
+async def test_websockets_are_routed(application: Any, target: str):
+    async with WebsocketClient(application).connect(target) as ws:
+        await ws.send("hello")
+        assert await ws.receive() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("target", "root_path", "is_open"),
+    [
+        ("/app/only", "/app", True),
+        ("/only", "/app", False),
+        ("/application/only", "/app", False),
+        ("/app/only", "", False),
+    ],
+)
+async def test_root_path(application: Any, target: str, root_path: str, is_open: bool):
+    async with Peer(application, target, root_path=root_path) as peer:
+        kind = (await peer.next())["type"]
+        assert kind == ("websocket.accept" if is_open else "websocket.close")
+
+
+@pytest.mark.parametrize("extensions", [{}, None, {"other": {}}])
+async def test_an_unknown_path_is_refused_with_one_line(
+    application: Any, extensions: Any, caplog: pytest.LogCaptureFixture
+):
+    async with Peer(application, "/no\nwhere", extensions=extensions) as peer:
+        assert [message["type"] for message in await peer.ended()] == ["websocket.close"]
+    (record,) = caplog.records
+    assert (record.name, record.levelname, record.exc_info) == ("panther_channels", "INFO", None)
+    assert r"'/no\nwhere'" in record.getMessage()
+
+
+async def test_an_unknown_path_is_404_where_the_server_offers_it(application: Any):
+    extensions = {"websocket.http.response": {}}
+    async with Peer(application, "/nowhere", extensions=extensions) as peer:
+        start, body = await peer.next(), await peer.next()
+        assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
+        assert body["type"] == "websocket.http.response.body"
+        assert set(json.loads(body["body"])) == {"detail"}
+        peer.leave(1006)
+        peer.leave(1006)
+        assert await peer.ended() == []
+
+
+async def test_a_refused_client_that_stays_is_not_waited_for(
+    application: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("panther_channels.asgi._LINGER", 0.01)
+    extensions = {"websocket.http.response": {}}
+    async with Peer(application, "/nowhere", extensions=extensions) as peer:
+        await asyncio.wait_for(peer.ended(), 1)
+
+
+async def test_a_refusal_in_process_takes_no_time(application: Any):
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(HandshakeRejected) as caught:
+        async with WebsocketClient(application).connect("/nowhere"):
+            pass
+    assert (caught.value.status, json.loads(caught.value.body)["detail"]) == (404, "Not Found")
+    assert asyncio.get_running_loop().time() - started < 0.5
+
+
+async def test_lifespan(application: Any):
+    communicator = ApplicationCommunicator(application, {"type": "lifespan"})
+    for phase in ("startup", "shutdown"):
+        await communicator.send_input({"type": f"lifespan.{phase}"})
+        assert await communicator.receive_output(1) == {"type": f"lifespan.{phase}.complete"}
+    await communicator.wait(1)
+
+
+def test_without_urls():
+    with override_settings(WS_URLS=None), pytest.raises(ImproperlyConfigured, match="WS_URLS"):
+        get_asgi_application()
+
+
+def test_a_bad_url_is_told_at_the_start():
+    with pytest.raises(ImproperlyConfigured, match="'a b'"):
+        get_asgi_application({"a b": Echo})
+
+
+async def test_the_setting_is_the_default():
+    with override_settings(WS_URLS={"from/setting": Echo}):
+        application = get_asgi_application()
+    async with WebsocketClient(application).connect("/from/setting"):
+        pass
+    empty = get_asgi_application({})
+    with pytest.raises(HandshakeRejected):
+        async with WebsocketClient(empty).connect("/from/setting"):
+            pass

@@ -1,0 +1,272 @@
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import URLRouter
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLPattern, path
+from django.urls.resolvers import RegexPattern
+
+from panther_channels.routing import build_url_patterns
+from panther_channels.test import HandshakeRejected, WebsocketClient
+from panther_channels.websocket import GenericWebsocket, Websocket
+from tests.unit.postponed_annotations import Unresolvable
+
+
+def named(name: str) -> type[GenericWebsocket]:
+    """A class that tells its name and its path variables."""
+
+    class Named(GenericWebsocket):
+        async def connect(self, **kwargs):
+            await self.accept()
+            await self.send([name, kwargs])
+
+    return Named
+
+
+A, B, C, D = named("A"), named("B"), named("C"), named("D")
+
+
+async def mounted(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "text": f'["mounted",{scope["url_route"]["kwargs"]}]'})
+
+
+class Channels(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.accept()
+        await self.send(f'["Channels",{self.scope["url_route"]["kwargs"]}]')
+
+
+class Takes(GenericWebsocket):
+    async def connect(self, number: int):
+        await self.accept()
+
+
+async def route(urls: Any, target: str) -> str | None:
+    """What the endpoint of a path says, `None` where there is none."""
+
+    async def nothing(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.close"})
+
+    router = URLRouter([*build_url_patterns(urls), URLPattern(RegexPattern(""), nothing)])
+    try:
+        async with WebsocketClient(router).connect(target) as ws:
+            return str(await ws.receive())
+    except HandshakeRejected:
+        return None
+
+
+NESTED = {
+    "": A,
+    "ws": {
+        "": B,
+        "/static/": C,
+        "<name>": {"": D, "below": A},
+        "deep/er": {"and/": {"<a>/<b>": B}},
+    },
+}
+CONVERTED = {
+    "n/<int:number>": A,
+    "u/<uuid:key>/x": B,
+    "s/<slug:slug>": C,
+    "p/<path:rest>": D,
+}
+UUID_1 = "00000000-0000-0000-0000-000000000001"
+MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
+    ({"ws/a": A}, "/ws/a", '["A",{}]'),
+    ({"ws/a": A}, "/ws/a/", '["A",{}]'),
+    ({"/ws/a/": A}, "/ws/a", '["A",{}]'),
+    ({"/ws/a/": A}, "//ws/a//", '["A",{}]'),
+    ({"ws/a": A}, "/ws/ab", None),
+    ({"ws/a": A}, "/ws/a/b", None),
+    ({"ws/a": A}, "/ws", None),
+    ({"ws/a": A}, "/x/ws/a", None),
+    ({"ws/a": A}, "/ws//a", None),
+    ({"ws/a": A}, "/WS/a", None),
+    ({"ws/a": A}, "/ws/a%0A", None),
+    ({"ws/a": A}, "/", None),
+    ({}, "/", None),
+    ({"": A}, "/", '["A",{}]'),
+    ({"/": A}, "/", '["A",{}]'),
+    ({"": A}, "/x", None),
+    (NESTED, "/", '["A",{}]'),
+    (NESTED, "/ws", '["B",{}]'),
+    (NESTED, "/ws/", '["B",{}]'),
+    (NESTED, "/ws/static", '["C",{}]'),
+    (NESTED, "/ws/other", '["D",{"name":"other"}]'),
+    (NESTED, "/ws/staticx", '["D",{"name":"staticx"}]'),
+    (NESTED, "/ws/other/below/", '["A",{"name":"other"}]'),
+    (NESTED, "/ws/static/below", None),
+    (NESTED, "/ws/deep", None),
+    (NESTED, "/ws/deep/er/and/1/2", '["B",{"a":"1","b":"2"}]'),
+    (NESTED, "/ws/deep/er/and/1", None),
+    ({"<a>/x": A, "b/<c>": B}, "/b/x", '["B",{"c":"x"}]'),
+    ({"<a>/x": A, "<a>/y": B}, "/1/y", '["B",{"a":"1"}]'),
+    ({"<name>": A, "taken": {}}, "/taken", None),
+    ({"<name>": A}, "/a%20b", '["A",{"name":"a b"}]'),
+    ({"<name>": A}, "/%C3%A9", '["A",{"name":"é"}]'),
+    ({"<name>": A}, "/", None),
+    ({"a-b_C1": A}, "/a-b_C1", '["A",{}]'),
+    (CONVERTED, "/n/5", '["A",{"number":5}]'),
+    (CONVERTED, "/n/x", None),
+    (CONVERTED, "/n/٥", None),
+    (CONVERTED, f"/u/{UUID_1}/x", f'["B",{{"key":"{UUID_1}"}}]'),
+    (CONVERTED, "/s/a-b", '["C",{"slug":"a-b"}]'),
+    (CONVERTED, "/s/a b", None),
+    (CONVERTED, "/p/a/b", '["D",{"rest":"a/b"}]'),
+    ({"m/<x>": mounted}, "/m/1", "[\"mounted\",{'x': '1'}]"),
+    ({"m": mounted}, "/m/1", None),
+    ({"c": Channels.as_asgi()}, "/c", '["Channels",{}]'),
+    ({"g": A.as_asgi()}, "/g", '["A",{}]'),
+]
+
+
+@pytest.mark.parametrize(("urls", "target", "expected"), MATCHES)
+async def test_matches(urls: dict[str, Any], target: str, expected: str | None):
+    assert await route(urls, target) == expected
+
+
+def router() -> URLRouter:
+    return URLRouter([path("one/", A.as_asgi()), path("<word>/", B.as_asgi())])
+
+
+@pytest.mark.parametrize(
+    ("urls", "target", "expected"),
+    [
+        (lambda: {"r": router()}, "/r/one/", '["A",{}]'),
+        (lambda: {"r": router()}, "/r/two/", '["B",{"word":"two"}]'),
+        (lambda: {"r": router()}, "/r/two/three/", None),
+        (lambda: {"r": router()}, "/rone/", None),
+        (lambda: {"r": router(), "r/x": C}, "/r/x", '["C",{}]'),
+        (lambda: {"r/x/": C, "r": router()}, "/r/x/", '["C",{}]'),
+        (lambda: {"": router()}, "/one/", '["A",{}]'),
+        (lambda: {"": router(), "one": C}, "/one/", '["C",{}]'),
+        (lambda: {"": router(), "one": {"more": C}}, "/one/more", '["C",{}]'),
+        (lambda: {"<a>": router()}, "/1/two/", '["B",{"a":"1","word":"two"}]'),
+        (lambda: {"<int:a>": router()}, "/1/two/", '["B",{"a":1,"word":"two"}]'),
+        (
+            lambda: {"r": URLRouter(build_url_patterns({"x": {"<y>": C}}))},
+            "/r/x/1",
+            '["C",{"y":"1"}]',
+        ),
+    ],
+)
+async def test_nested_routers(urls: Callable[[], Any], target: str, expected: str | None):
+    assert await route(urls(), target) == expected
+
+
+def test_the_patterns_are_django_s():
+    patterns = build_url_patterns(NESTED)
+    assert all(isinstance(pattern, URLPattern) for pattern in patterns)
+    assert len(patterns) == 6
+
+
+# What is wrong with a URL
+
+
+class Sync(GenericWebsocket):
+    def receive(self, data):  # type: ignore[override]
+        pass
+
+
+class SyncConnect(GenericWebsocket):
+    def connect(self):  # type: ignore[override]
+        pass
+
+
+class OldStyle:
+    def __init__(self, scope):
+        pass
+
+
+class NotSync:
+    async def __call__(self, scope, receive, send):
+        pass
+
+
+def view(request):
+    return None
+
+
+async def async_view(request):
+    return None
+
+
+def sync_application(scope, receive, send):
+    return None
+
+
+WRONG: list[tuple[Any, str, str]] = [
+    ({"a/b": None}, "'a/b'", "subclass of GenericWebsocket"),
+    ({"a/b": ...}, "'a/b'", "subclass of GenericWebsocket"),
+    ({"a/b": types}, "'a/b'", "is a module"),
+    ({"a/b": "project.Book"}, "'a/b'", "subclass of GenericWebsocket"),
+    ({"a/b": 5}, "'a/b'", "subclass of GenericWebsocket"),
+    ({"a/b": [A]}, "'a/b'", "subclass of GenericWebsocket"),
+    ({"a/b": object}, "'a/b'", "no GenericWebsocket"),
+    ({"a/b": Websocket}, "'a/b'", "no GenericWebsocket"),
+    ({"a/b": Channels}, "'a/b'", ".as_asgi()"),
+    ({"a/b": OldStyle}, "'a/b'", "no GenericWebsocket"),
+    ({"a/b": NotSync}, "'a/b'", "no GenericWebsocket"),
+    ({"a/b": A()}, "'a/b'", "class"),
+    ({"a/b": Channels()}, "'a/b'", "as_asgi"),
+    ({"a/b": view}, "'a/b'", "no async callable"),
+    ({"a/b": async_view}, "'a/b'", "ROOT_URLCONF"),
+    ({"a/b": sync_application}, "'a/b'", "no async callable"),
+    ({"a": {"b": None}}, "'a/b'", "subclass of GenericWebsocket"),
+    ({"a/b": Sync}, "'a/b'", "async def receive"),
+    ({"a/b": SyncConnect}, "'a/b'", "async def connect"),
+    ({"a b": A}, "'a b'", "letters, digits"),
+    ({"é": A}, "'é'", "letters, digits"),
+    ({"a//b": A}, "'a//b'", "letters, digits"),
+    ({"a.b": A}, "'a.b'", "letters, digits"),
+    ({"a\n": A}, r"'a\n'", "letters, digits"),
+    ({"a/<b": A}, "'a/<b'", "letters, digits"),
+    ({"a/<>": A}, "'a/<>'", "letters, digits"),
+    ({"a/x<b>": A}, "'a/x<b>'", "is a variable"),
+    ({"a/<b>x": A}, "'a/<b>x'", "is a variable"),
+    ({"<1a>": A}, "'<1a>'", "no parameter can have"),
+    ({"a/<b>/<b>": A}, "'a/<b>/<b>'", "rename"),
+    ({"a/<nope:b>": A}, "'a/<nope:b>'", "register_converter"),
+    ({"a/b": A, "/a/b/": B}, "'/a/b/'", "twice"),
+    ({"a": {"b": A}, "a/b": B}, "'a/b'", "twice"),
+    ({"": A, "/": B}, "'/'", "twice"),
+    ({"a/<b>": A, "a/<c>/d": B}, "'a/<c>/d'", "<b>"),
+    ({"a/<b>": A, "a/<int:b>/d": B}, "'a/<int:b>/d'", "<b>"),
+    ({"a/<word>": Takes}, "'a/<word>'", "**kwargs"),
+    ({"a": Takes}, "'a'", "<number>"),
+    ({"a/<word>": Takes.as_asgi()}, "'a/<word>'", "**kwargs"),
+    ({"a/<number>/<amount>": Unresolvable}, "'a/<number>/<amount>'", "TYPE_CHECKING"),
+    ({5: A}, "5", "strings"),
+    ({"a": {None: A}}, "None", "strings"),
+    ({"a": {b"b": A}}, "b'b'", "strings"),
+]
+
+
+@pytest.mark.parametrize(("urls", "url", "fix"), WRONG, ids=[f"{row[1]}-{row[2]}" for row in WRONG])
+def test_what_is_wrong_names_the_url_and_the_fix(urls: Any, url: str, fix: str):
+    with pytest.raises(ImproperlyConfigured) as caught:
+        build_url_patterns(urls)
+    assert url in str(caught.value)
+    assert fix in str(caught.value)
+
+
+@pytest.mark.parametrize("urls", [None, [], "project.urls", A, [("a", A)], 5])
+def test_urls_that_are_no_dict(urls: Any):
+    with pytest.raises(ImproperlyConfigured, match="must be a dict"):
+        build_url_patterns(urls)
+
+
+def test_an_annotation_that_is_no_type_is_no_crash():
+    class Odd(GenericWebsocket):
+        async def connect(self, number: [int]):  # type: ignore[valid-type]
+            pass
+
+    with suppress(ImproperlyConfigured):  # or else it is taken for one without a cast
+        build_url_patterns({"a/<number>": Odd})

@@ -1,0 +1,178 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from panther_channels.asgi import get_asgi_application
+from panther_channels.connections import send_message_to_websocket
+from panther_channels.test import ConnectionClosed, HandshakeRejected, WebsocketClient
+from panther_channels.websocket import GenericWebsocket
+
+ENDED: list[int] = []
+
+
+class Echo(GenericWebsocket):
+    async def connect(self, **kwargs):
+        offered = self.scope["subprotocols"]
+        await self.accept(subprotocol=offered[-1] if offered else None, headers={"x-a": "1"})
+
+    async def receive(self, data: str | bytes):
+        if data == "describe":
+            await self.send(
+                {
+                    "path": self.path,
+                    "query": self.query_params,
+                    "host": self.headers.host,
+                    "agent": self.headers.user_agent,
+                    "client": str(self.client),
+                    "scheme": self.scheme,
+                }
+            )
+        elif data == "id":
+            await self.send(self.connection_id)
+        elif data == "close":
+            await self.close(4001, "bye")
+        elif data == "fail":
+            raise ZeroDivisionError
+        elif data != "silence":
+            await self.send(data)
+
+    async def disconnect(self, code: int):
+        ENDED.append(code)
+
+
+class Refusing(GenericWebsocket):
+    async def connect(self):
+        await self.close(4001)
+
+
+class Slow(GenericWebsocket):
+    async def connect(self):
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def client() -> WebsocketClient:
+    ENDED.clear()
+    urls = {"ws/<name>": Echo, "refusing": Refusing, "slow": Slow}
+    return WebsocketClient(get_asgi_application(urls))
+
+
+async def test_messages(client: WebsocketClient):
+    async with client.connect("/ws/a") as ws:
+        for value, answer in (("a", "a"), (b"b", b"b"), ("", ""), (b"", b""), ([1, 2], "[1,2]")):
+            await ws.send(value)
+            assert await ws.receive() == answer
+    assert ENDED == [1000]
+
+
+async def test_the_request(client: WebsocketClient):
+    options: Any = {"headers": {"User-Agent": "é"}, "query_params": {"a": "1 &", "b": "é"}}
+    async with client.connect("/ws/%C3%A9", **options) as ws:
+        await ws.send("describe")
+        assert await ws.receive() == (
+            '{"path":"/ws/é","query":{"a":"1 &","b":"é"},"host":"testserver","agent":"é",'
+            '"client":"127.0.0.1:50000","scheme":"ws"}'
+        )
+
+
+async def test_the_answer(client: WebsocketClient):
+    async with client.connect("/ws/a", subprotocols=["chat", "news"]) as ws:
+        assert ws.subprotocol == "news"
+        assert ws.headers == [(b"x-a", b"1")]
+    async with client.connect("/ws/a") as ws:
+        assert ws.subprotocol is None
+
+
+async def test_the_application_closes(client: WebsocketClient):
+    async with client.connect("/ws/a") as ws:
+        assert (ws.close_code, ws.close_reason) == (None, "")
+        await ws.send("close")
+        with pytest.raises(ConnectionClosed) as caught:
+            await ws.receive()
+        assert (caught.value.code, caught.value.reason) == (4001, "bye")
+        assert (ws.close_code, ws.close_reason) == (4001, "bye")
+        assert ENDED == [4001]
+        with pytest.raises(ConnectionClosed, match="4001 'bye'"):
+            await ws.receive()
+        await ws.close()
+    assert (ws.close_code, ENDED) == (4001, [4001])
+
+
+async def test_the_client_closes(client: WebsocketClient):
+    async with client.connect("/ws/a") as ws:
+        await ws.close(4002, "bye")
+        assert (ws.close_code, ws.close_reason) == (4002, "bye")
+        # The application has ended.
+        assert ENDED == [4002]
+        await ws.close()
+    assert ENDED == [4002]
+
+
+async def test_an_exception_is_a_close(client: WebsocketClient):
+    async with client.connect("/ws/a") as ws:
+        await ws.send("fail")
+        with pytest.raises(ConnectionClosed):
+            await ws.receive()
+    assert (ws.close_code, ENDED) == (1011, [1011])
+
+
+async def test_a_close_that_nobody_read_is_still_known(client: WebsocketClient):
+    async with client.connect("/ws/a") as ws:
+        await ws.send("close")
+        await asyncio.sleep(0.01)
+    assert ws.close_code == 4001
+
+
+@pytest.mark.parametrize(("target", "status"), [("/refusing", 403), ("/nowhere", 404)])
+async def test_a_refused_handshake(client: WebsocketClient, target: str, status: int):
+    with pytest.raises(HandshakeRejected, match=str(status)) as caught:
+        async with client.connect(target):
+            pytest.fail("it is open")
+    assert caught.value.status == status
+
+
+async def test_no_answer_in_time():
+    client = WebsocketClient(get_asgi_application({"slow": Slow, "ws/a": Echo}), timeout=0.05)
+    with pytest.raises(TimeoutError):
+        async with client.connect("/slow"):
+            pytest.fail("it is open")
+
+
+async def test_nothing_in_time_leaves_the_connection_open():
+    client = WebsocketClient(get_asgi_application({"ws/a": Echo}), timeout=0.05)
+    async with client.connect("/ws/a") as ws:
+        await ws.send("silence")
+        with pytest.raises(TimeoutError):
+            await ws.receive()
+        await ws.send("hello")
+        assert await ws.receive() == "hello"
+
+
+async def test_outside_sends_arrive(client: WebsocketClient):
+    async with client.connect("/ws/a") as ws:
+        await ws.send("id")
+        await send_message_to_websocket(str(await ws.receive()), {"a": 1})
+        assert await ws.receive() == '{"a":1}'
+
+
+async def test_an_exception_of_the_test_gets_out_and_ends_the_connection(client: WebsocketClient):
+    with pytest.raises(ZeroDivisionError):
+        async with client.connect("/ws/a"):
+            raise ZeroDivisionError
+    async with asyncio.timeout(1):
+        while not ENDED:
+            await asyncio.sleep(0)
+
+
+async def test_two_at_once(client: WebsocketClient):
+    async with client.connect("/ws/a") as one, client.connect("/ws/b") as two:
+        await one.send("1")
+        await two.send("2")
+        assert (await two.receive(), await one.receive()) == ("2", "1")
+
+
+async def test_an_application_without_urls():
+    async with WebsocketClient(Echo.as_asgi()).connect("/anything") as ws:
+        await ws.send("hello")
+        assert await ws.receive() == "hello"
