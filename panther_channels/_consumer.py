@@ -8,6 +8,7 @@ channel layer, so that neither way waits for the other.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
@@ -83,7 +84,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                 await self._shake_hands()
             if self._state is State.CONNECTING:
                 await self._close(status.WS_1008_POLICY_VIOLATION, "")
-            if self._state is OPEN:
+            if self._was_accepted:
                 await self._listen()
         except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
             await self._fail_or_raise(error)
@@ -91,9 +92,9 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await self._finish()
         return self
 
-    async def _guard(self, hook: Awaitable[None]) -> None:
+    async def _guard(self, hook: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         try:
-            await hook
+            await hook(*arguments)
         except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
             await self._fail_or_raise(error)
 
@@ -116,7 +117,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self._state is not State.REJECTED:
             arguments = parameters(self._class).bind(self.path_variables, self)
             await self._attach()
-            await self.connect(**arguments)
+            with suppress(GoneError):  # its code is yet to be received
+                await self.connect(**arguments)
 
     async def _attach(self) -> None:
         if self._is_attached:
@@ -132,11 +134,17 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self._state is not State.CONNECTING or self._id:
             raise self._illegal("accept() is legal once, and not after close()")
         self._id = uuid4().hex
-        await self._attach()
-        if self._inbox is not None:
-            # Before the client can know that it is open: no outside send comes too early.
-            await self._inbox.join([group_name(self._id), *(self.groups or ())])
-        await self._emit(message)
+        try:
+            await self._attach()
+            if self._inbox is not None:
+                # Before the client can know that it is open: no outside send comes too early.
+                await self._inbox.join([group_name(self._id), *(self.groups or ())])
+            if self._state is not State.CONNECTING:
+                raise self._illegal("close() came before the end of accept()")  # noqa: TRY301
+            await self._emit(message)
+        except BaseException:
+            self._id = ""  # and accept() may be tried again
+            raise
         self._state = OPEN
         self._was_accepted = True
         if self._inbox is not None:
@@ -163,7 +171,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if code == status.WS_1005_NO_STATUS_RCVD and "reason" not in message:
             # uvicorn 0.54 says 1005 of a connection that was lost, too, but then gives no reason.
             code = status.WS_1006_ABNORMAL_CLOSURE
-        self._close_code = code
+        if self._close_code is None:  # else it was we who closed
+            self._close_code = code
         self._is_gone = True
         self._state = State.CLOSED
 
@@ -180,17 +189,17 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             if self._in_disconnect:
                 code = self._close_code or status.WS_1006_ABNORMAL_CLOSURE
                 try:
-                    await self._guard(self.disconnect(code))
+                    await self._guard(self.disconnect, code)
                 finally:
                     self._in_disconnect = False
-            await self._guard(_database.close_old())
+            await self._guard(_database.close_old)
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
         if kind == EVENT_TYPE:
-            await self._guard(self._on_outside(event))
+            await self._guard(self._on_outside, event)
         elif isinstance(kind, str) and (name := event_handler(self._class, kind)):
-            await self._guard(getattr(self, name)(event))
+            await self._guard(getattr(self, name), event)
         else:
             logger.warning(
                 "%s ignored an event of type %r: it has no async method of its own for it.",
@@ -215,9 +224,9 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         """Log an exception once, and end the connection with what it asks for."""
         if isinstance(error, GoneError):
             return
-        code, reason, is_meant = verdict(error, is_open=self._state is OPEN)
+        code, reason, is_meant = verdict(error, self._state)
         if is_meant:
-            logger.info("WebSocket %r was refused: %s", self.scope["path"], error)
+            logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
         else:
             logger.error(
                 "WebSocket %r, connection %s: %s failed",

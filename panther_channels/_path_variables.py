@@ -133,7 +133,7 @@ def _cast(hint: Any) -> Cast | None:
         return hint.fromisoformat
     if hint is float or hint is Decimal:
         return lambda value: _finite(hint(value))
-    return hint if hint in {int, UUID} else None
+    return hint if hint is int or hint is UUID else None
 
 
 def _finite(number: Any) -> Any:

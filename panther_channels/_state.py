@@ -26,7 +26,7 @@ class GoneError(IllegalStateError):
     """The client has gone, or somebody outside closed the connection: nobody's mistake."""
 
 
-def verdict(error: BaseException, *, is_open: bool) -> tuple[int, str, bool]:
+def verdict(error: BaseException, state: State) -> tuple[int, str, bool]:
     """What an exception of a hook does to its connection.
 
     Returns:
@@ -36,7 +36,8 @@ def verdict(error: BaseException, *, is_open: bool) -> tuple[int, str, bool]:
     if not isinstance(error, BaseError) or isinstance(error, IllegalStateError):
         return status.WS_1011_INTERNAL_ERROR, "", False
     code = error.status_code
-    if not status.is_sendable(code):
+    if not isinstance(code, int) or not status.is_sendable(code):
         code = status.WS_1011_INTERNAL_ERROR
     reason = str(error).encode(errors="replace")[:123].decode(errors="ignore")
-    return code, reason, not is_open or code != status.WS_1011_INTERNAL_ERROR
+    closes = state is State.OPEN and code != status.WS_1011_INTERNAL_ERROR
+    return code, reason, closes or state in {State.CONNECTING, State.REJECTED}

@@ -75,11 +75,19 @@ class Application:
 
     def _is_websocket_only(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        below = path.lstrip("/")
-        if not any(pattern.pattern.match(below) for pattern in self._patterns):
+        if not _matches(self._patterns, path):
             return False
         slashed = settings.APPEND_SLASH and not path.endswith("/") and is_valid_path(f"{path}/")
         return not (slashed or is_valid_path(path))
+
+
+def _matches(routes: Any, path: str) -> bool:
+    for route in routes:
+        if (match := route.pattern.match(path.lstrip("/"))) is not None:
+            below = getattr(route.callback, "routes", None)  # of a router
+            if below is None or _matches(below, match[0]):
+                return True
+    return False
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

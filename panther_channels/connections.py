@@ -172,7 +172,8 @@ class Inbox:
             await asyncio.wait({self._task}, timeout=_GRACE)
         if self._task is not None:
             await _cancel(self._task)
-        if not self._waiting:
+        # Where nothing came in its last moment, the layer has forgotten the channel already.
+        if not self._waiting or self._name in getattr(self._layer, "channels", ()):
             await self._release()
 
     async def _pump(

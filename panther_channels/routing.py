@@ -54,6 +54,17 @@ class _PathPattern(RegexPattern):
         return rest, args, {**kwargs, **cast}
 
 
+class _Below:
+    """A router, hidden from the one above, which would replace our pattern by a plain one."""
+
+    def __init__(self, router: Any) -> None:
+        self._router = router
+        self.routes = getattr(router, "routes", None)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._router(scope, receive, send)
+
+
 def build_url_patterns(urls: Any) -> list[URLPattern]:
     """Translate a dict of URLs, ready for ``channels.routing.URLRouter``.
 
@@ -160,6 +171,8 @@ def _problem(endpoint: Any) -> str | None:
         return "which is no endpoint"
     if isinstance(endpoint, types.ModuleType):
         return "which is a module"
+    if isinstance(endpoint, AsyncConsumer):
+        return "which is one connection, for all clients to share (take the class's `.as_asgi()`)"
     if isinstance(endpoint, type):
         is_consumer = issubclass(endpoint, AsyncConsumer)
         hint = " (of a Channels consumer take `.as_asgi()`)" if is_consumer else ""
@@ -177,13 +190,9 @@ def _problem(endpoint: Any) -> str | None:
 def _patterns(
     place: _Place, regex: str, converters: dict[str, Any], *, is_root: bool = False
 ) -> Iterator[URLPattern]:
-    if place.endpoint is not None:
-        application, end = place.endpoint, "/*$"
-        if getattr(application, "_path_routing", False) is True:
-            # Another router below, which matches the rest of the path itself.
-            application, end = _hidden(application), "(?:/|$)" if regex else ""
-        pattern = _PathPattern(f"^{regex}{end}", converters=converters, is_endpoint=True)
-        yield URLPattern(pattern, application)
+    is_router = getattr(place.endpoint, "_path_routing", False) is True
+    if place.endpoint is not None and not is_router:
+        yield _pattern(f"^{regex}/*$", converters, place.endpoint)
     statics = [segment for segment in place.below if not segment.startswith("<")]
     slash = "" if is_root else "/"
     for segment, below in sorted(place.below.items(), key=lambda item: item[0].startswith("<")):
@@ -196,14 +205,13 @@ def _patterns(
         value = here[name].regex if kind else "[^/]+"
         taken = "".join(f"(?!{static}(?:/|$))" for static in statics)
         yield from _patterns(below, f"{regex}{slash}{taken}(?P<{name}>{value})", here)
+    if is_router:  # last, for it matches the rest of the path itself, whatever that is
+        end = "(?:/|$)" if regex else ""
+        yield _pattern(f"^{regex}{end}", converters, _Below(place.endpoint))
 
 
-def _hidden(router: Any) -> Any:
-    # From the URLRouter above, which would replace our pattern by one without converters.
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        await router(scope, receive, send)
-
-    return application
+def _pattern(regex: str, converters: dict[str, Any], application: Any) -> URLPattern:
+    return URLPattern(_PathPattern(regex, converters=converters, is_endpoint=True), application)
 
 
 def _name(endpoint: Any) -> str:

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,18 @@ from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@sync_to_async
+def close() -> None:
+    connection.close()
+
+
+@pytest.fixture(autouse=True)
+async def _closed() -> AsyncIterator[None]:
+    """Or Channels would stumble over it in tests that have no database."""
+    yield
+    await close()
 
 
 @sync_to_async
