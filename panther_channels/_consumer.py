@@ -76,11 +76,12 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             # Where a middleware neither dispatched nor closed.
             await self._close(status.WS_1008_POLICY_VIOLATION, "")
             await self._finish()
+            await _database.close_old()
 
     async def _serve(self) -> "Connection":
         # As few frames as can be: the event loop resumes through all of them for every message.
         try:
-            if self._state is State.CONNECTING:
+            if self._state is not State.REJECTED:  # a middleware may have accepted already
                 await self._shake_hands()
             if self._state is State.CONNECTING:
                 await self._close(status.WS_1008_POLICY_VIOLATION, "")
@@ -192,7 +193,6 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                     await self._guard(self.disconnect, code)
                 finally:
                     self._in_disconnect = False
-            await self._guard(_database.close_old)
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")

@@ -6,6 +6,7 @@ between at most once a second per process; and not at all while no database conn
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from contextlib import contextmanager
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 from django.db.backends.signals import connection_created
+
+logger = logging.getLogger("panther_channels")
 
 _INTERVAL = 1.0  # seconds
 
@@ -40,7 +43,10 @@ async def close_old() -> None:
     """Close what is unusable or older than ``CONN_MAX_AGE``, in the thread of Django code."""
     if use.is_open and not use.is_left_alone:
         use.is_open = False
-        use.is_open = await sync_to_async(_close_and_look)() or use.is_open
+        try:
+            use.is_open = await sync_to_async(_close_and_look)() or use.is_open
+        except Exception:
+            logger.exception("Old database connections could not be closed")
 
 
 def close_old_soon() -> None:

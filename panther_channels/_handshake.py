@@ -62,7 +62,8 @@ async def authorize(connection: "Websocket") -> None:
 def _declared(connection: "Websocket", name: str) -> Any:
     """A class attribute as it was written: ``auth = function`` must not become a bound method."""
     # inspect.getattr_static() does this, too, at a quarter of what a handshake costs.
-    value = next(vars(base)[name] for base in type(connection).__mro__ if name in vars(base))
+    places = (vars(connection), *map(vars, type(connection).__mro__))
+    value = next(place[name] for place in places if name in place)
     if isinstance(value, staticmethod):
         return value.__func__
     if isinstance(value, classmethod | property):

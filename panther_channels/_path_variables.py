@@ -41,6 +41,8 @@ class Parameters:
             ImproperlyConfigured: a variable that ``connect()`` doesn't take, or a parameter that
                 the URL doesn't give.
         """
+        if "self" in variables:
+            raise ImproperlyConfigured("has the variable <self>, which is no parameter: rename it")
         if not self.takes_any:
             for name in sorted(set(variables) - set(self.names)):
                 raise ImproperlyConfigured(
@@ -137,6 +139,6 @@ def _cast(hint: Any) -> Cast | None:
 
 
 def _finite(number: Any) -> Any:
-    if not math.isfinite(number):
+    if not (number.is_finite() if isinstance(number, Decimal) else math.isfinite(number)):
         raise ValueError(number)
     return number

@@ -96,6 +96,12 @@ class TestConnection:
 
     async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
         """Close from the client's side, and wait until the application has ended."""
+        messages = self._communicator.output_queue
+        while self.close_code is None and not messages.empty():
+            event = messages.get_nowait()
+            if event["type"] == "websocket.close":
+                self._closed(event.get("code", code), event.get("reason"))
+                await self._disconnected()
         if self.close_code is None:
             self._closed(code, reason)
             await self._disconnected()

@@ -1,5 +1,6 @@
 """WebSockets as Panther writes them: a class with hooks, and two functions to reach it."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -21,6 +22,8 @@ __all__ = [
     "close_websocket_connection",
     "send_message_to_websocket",
 ]
+
+_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Websocket(Connection):
@@ -106,13 +109,14 @@ class Websocket(Connection):
 
         Raises:
             WebsocketError: the connection was accepted or closed before.
-            ValueError: the client didn't offer the subprotocol (RFC 6455 section 4.2.2).
+            ValueError: the client didn't offer the subprotocol (RFC 6455 section 4.2.2), or a
+                header holds a line break or another control character.
         """
         offered = self.scope.get("subprotocols") or []
         if subprotocol is not None and subprotocol not in offered:
             raise ValueError(f"The client offered the subprotocols {offered}, not {subprotocol!r}.")
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-        encoded = [(_to_bytes(name).lower(), _to_bytes(value)) for name, value in pairs]
+        encoded = [(_header_part(name).lower(), _header_part(value)) for name, value in pairs]
         await self._accept(
             {"type": "websocket.accept", "subprotocol": subprotocol, "headers": encoded}
         )
@@ -201,5 +205,8 @@ def _address(pair: Any) -> Address | None:
     return None if pair is None else Address(pair[0], pair[1])
 
 
-def _to_bytes(value: str | bytes) -> bytes:
-    return value if isinstance(value, bytes) else value.encode("latin-1")
+def _header_part(value: str | bytes) -> bytes:
+    encoded = value if isinstance(value, bytes) else value.encode("latin-1")
+    if _CONTROL_CHARACTER.search(encoded):  # not every server looks, and it would end the header
+        raise ValueError(f"{value!r} can't be part of a header.")
+    return encoded

@@ -233,8 +233,8 @@ async def test_no_ticket_and_a_bad_ticket(access, caplog):
     assert await refusal(access, "/inbox") == 403
     assert await refusal(access, "/inbox", query_params={"ticket": "forged"}) == 403
     assert [record.getMessage() for record in caplog.records] == [
-        "WebSocket '/inbox' was refused: Permission Denied",
-        "WebSocket '/inbox' was refused: The ticket is not good.",
+        "WebSocket '/inbox' was refused: 'Permission Denied'",
+        "WebSocket '/inbox' was refused: 'The ticket is not good.'",
     ]
 
 

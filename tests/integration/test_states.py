@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+from contextlib import suppress
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -123,21 +125,23 @@ class Attempt:
 
 
 async def _frames(client: ClientConnection) -> list[str]:
+    """The messages, and the close frame if there is one."""
     words: list[str] = []
-    try:
-        # The answer to a ping comes after all that was sent before it.
+    pong: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    with suppress(ConnectionClosed):
+        # Its answer comes after all that was sent before it.
         pong = asyncio.ensure_future(await client.ping())
-        while True:
-            receiving = asyncio.ensure_future(client.recv())
-            await asyncio.wait({receiving, pong}, return_when="FIRST_COMPLETED", timeout=5)
-            if not receiving.done():
-                receiving.cancel()
-                return words
-            words.append(str(receiving.result()))
-    except ConnectionClosed as closed:
-        messages = [str(message) async for message in client]
-        assert closed.rcvd is not None
-        return [*words, *messages, str(closed.rcvd.code), closed.rcvd.reason]
+    while True:
+        receiving = asyncio.ensure_future(client.recv())
+        await asyncio.wait({receiving, pong}, return_when="FIRST_COMPLETED", timeout=5)
+        if pong.done() and pong.exception() is None and not receiving.done():
+            receiving.cancel()
+            return words
+        try:
+            words.append(str(await receiving))
+        except ConnectionClosed as closed:
+            assert closed.rcvd is not None
+            return [*words, str(closed.rcvd.code), closed.rcvd.reason]
 
 
 @pytest.mark.parametrize(("steps", "outcome", "seen"), IN_CONNECT, ids=[row[0] for row in IN_CONNECT])

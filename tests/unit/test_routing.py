@@ -127,6 +127,7 @@ MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
 ]
 
 
+@pytest.mark.django_db  # Channels' own consumer closes old connections
 @pytest.mark.parametrize(("urls", "target", "expected"), MATCHES)
 async def test_matches(urls: dict[str, Any], target: str, expected: str | None):
     assert await route(urls, target) == expected
