@@ -36,7 +36,7 @@ def channels(redis_server: RedisServer) -> Iterator[Callable[[], list[bytes]]]:
 
 async def until(condition: Callable[[], Any], seconds: float = SOON) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it is asked of another process
             await asyncio.sleep(0.01)
 
 
@@ -58,7 +58,7 @@ class Watch:
         return self.server.log[self.mark :]
 
     async def ended(self, connection_id: str, code: int) -> None:
-        """Exactly one disconnect(), with this code, and afterwards the connection is unreachable."""
+        """Exactly one disconnect(), with this code, and nobody can be reached by this id."""
         line = f"disconnect called code={code} id={connection_id}"
         await until(lambda: "disconnect called" in self.log)
         assert line in self.log
@@ -213,6 +213,37 @@ async def test_1011_comes_at_once(server: Server):
             delays.append(time.monotonic() - started)
             assert caught.value.rcvd == Close(1011, "")
     assert max(delays) < 0.5
+
+
+async def test_the_server_gives_up_on_a_handler_whose_client_has_gone(
+    start_server: StartServer, channels: Callable[[], list[bytes]]
+):
+    """daphne cancels it after --application-close-timeout; the code is still the client's."""
+    server = start_server("daphne", redis=True, args=("--application-close-timeout", "1"))
+    async with connect(f"{server.ws_url}/ws/obey") as client:
+        connection_id = str(await client.recv())
+        await client.send(json.dumps({"busy": 30}))
+        await until(lambda: "busy id=" in server.log)
+        await client.close(4001)
+    await until(lambda: "disconnect called" in server.log)
+    assert f"disconnect called code=4001 id={connection_id}" in server.log
+    await until(lambda: channels() == [])
+
+
+async def test_the_server_stops_and_gives_up_on_a_handler(
+    start_server: StartServer, channels: Callable[[], list[bytes]]
+):
+    """uvicorn cancels it, and then waits for nothing but the lifespan."""
+    server = start_server("uvicorn", redis=True, args=("--timeout-graceful-shutdown", "1"))
+    async with connect(f"{server.ws_url}/ws/obey") as client:
+        connection_id = str(await client.recv())
+        await client.send(json.dumps({"busy": 30}))
+        await until(lambda: "busy id=" in server.log)
+        await asyncio.to_thread(server.terminate)
+        assert (await closed(client))[0] == 1012
+    assert "busy was cancelled" in server.log
+    assert f"disconnect called code=1012 id={connection_id}" in server.log
+    assert channels() == []
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])

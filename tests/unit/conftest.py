@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
@@ -34,4 +35,5 @@ def _no_database_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A file, since Django never closes a connection to a database in memory."""
     folder: Path = tmp_path_factory.mktemp("database")
-    settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
+    database: dict[str, Any] = settings.DATABASES["default"]
+    database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")

@@ -6,6 +6,11 @@ from typing import Any, Self
 SECONDS = 2.0
 
 
+def subclass(name: str, base: Any, **attributes: Any) -> Any:
+    """A class with attributes that are a test's parameters."""
+    return type(name, (base,), attributes)
+
+
 class Peer:
     """Runs an ASGI application on a WebSocket scope.
 
@@ -76,7 +81,7 @@ class Peer:
     async def journaled(self, entry: Any) -> None:
         """Wait until the journal has an entry."""
         async with asyncio.timeout(SECONDS):
-            while entry not in self.journal:
+            while entry not in self.journal:  # noqa: ASYNC110 - a list wakes nobody
                 await asyncio.sleep(0)
 
     async def _take(self, message: dict[str, Any]) -> None:

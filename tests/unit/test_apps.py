@@ -32,7 +32,9 @@ def test_installed():
 
 def test_the_checks_are_registered_once():
     registered = checks.registry.registry.registered_checks
-    for check in (ours.check_urls, ours.check_middlewares, ours.check_authentication):
+    found = [getattr(ours, name) for name in dir(ours) if name.startswith("check_")]
+    assert len(found) == 4
+    for check in found:
         assert check in registered
     before = len(registered)
     apps.get_app_config("panther_channels").ready()

@@ -147,7 +147,7 @@ async def test_an_unknown_path_is_refused_with_one_line(
 
 
 async def test_an_unknown_path_is_404_where_the_server_offers_it(application: Any):
-    extensions = {"websocket.http.response": {}}
+    extensions: Any = {"websocket.http.response": {}}
     async with Peer(application, "/nowhere", extensions=extensions) as peer:
         start, body = await peer.next(), await peer.next()
         assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
@@ -162,7 +162,7 @@ async def test_a_refused_client_that_stays_is_not_waited_for(
     application: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("panther_channels.asgi._LINGER", 0.01)
-    extensions = {"websocket.http.response": {}}
+    extensions: Any = {"websocket.http.response": {}}
     async with Peer(application, "/nowhere", extensions=extensions) as peer:
         await asyncio.wait_for(peer.ended(), 1)
 

@@ -30,6 +30,7 @@ def test_all_is_well():
         ({"WS_MIDDLEWARES": ["no.such.Middleware"]}, 2, "no.such.Middleware"),
         ({"WS_AUTHENTICATION": "no.such.Authentication"}, 3, "no.such.Authentication"),
         ({"WS_AUTHENTICATION": 5}, 3, "5"),
+        ({"WS_CHANNEL_LAYER": "sockets"}, 4, "'sockets'"),
     ],
 )
 def test_errors(settings: dict[str, Any], number: int, text: str):
@@ -37,9 +38,17 @@ def test_errors(settings: dict[str, Any], number: int, text: str):
     assert message.id == f"panther_channels.E{number:03}"
     assert message.level == checks.ERROR
     assert text in message.msg
-    assert next(iter(settings)) in str(message.hint)
+    assert next(iter(settings)) in f"{message.msg} {message.hint}"
+    assert message.hint
 
 
 def test_each_setting_has_its_own():
-    messages = found(WS_URLS=[], WS_MIDDLEWARES=5, WS_AUTHENTICATION=5)
-    assert sorted(str(message.id)[-4:] for message in messages) == ["E001", "E002", "E003"]
+    messages = found(WS_URLS=[], WS_MIDDLEWARES=5, WS_AUTHENTICATION=5, WS_CHANNEL_LAYER="sockets")
+    numbers = [str(message.id)[-4:] for message in messages]
+    assert sorted(numbers) == ["E001", "E002", "E003", "E004"]
+
+
+def test_a_layer_that_is_there_or_not_needed():
+    layer = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    assert found(WS_CHANNEL_LAYER="sockets", CHANNEL_LAYERS={"sockets": layer}) == []
+    assert found(CHANNEL_LAYERS={}) == []

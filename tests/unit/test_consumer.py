@@ -13,11 +13,12 @@ from django.test import override_settings
 from django.urls import Resolver404
 
 from panther_channels.connections import close_websocket_connection, send_message_to_websocket
+from panther_channels._state import IllegalStateError
 from panther_channels.exceptions import AuthorizationAPIError, WebsocketError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.routing import build_url_patterns
 from panther_channels.websocket import GenericWebsocket
-from tests.unit.peer import Peer
+from tests.unit.peer import Peer, subclass
 
 BROKEN = {"type": "websocket.close", "code": 1011, "reason": ""}
 TEXT = {"type": "websocket.send"}
@@ -213,7 +214,9 @@ async def test_an_exception_in_connect_after_accept(
     assert disconnects(peer) == [("disconnect", 1011, "Closed", True)]
 
 
-@pytest.mark.parametrize(("consumer", "order"), [(Noted, "raise"), (InSend, "fail"), (InClose, "close")])
+@pytest.mark.parametrize(
+    ("consumer", "order"), [(Noted, "raise"), (InSend, "fail"), (InClose, "close")]
+)
 async def test_an_exception_in_receive(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, consumer: Any, order: str
 ):
@@ -392,9 +395,11 @@ async def test_the_client_is_gone_when_the_handler_sends(
         connection_id = await opened(peer)
         peer.failure = failure
         peer.push("hello")
+        peer.push("never handled")
         peer.leave(4001)
         await peer.ended()
         await gone(layer, connection_id)
+    assert "never handled" not in peer.journal
     assert disconnects(peer) == [("disconnect", 4001, "Closed", True)]
     assert caplog.records == []
 
@@ -419,11 +424,15 @@ async def test_the_client_is_gone_when_connect_sends(caplog: pytest.LogCaptureFi
     assert caplog.records == []
 
 
-async def test_the_client_is_gone_when_an_outside_send_comes(caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("data", ["text", {"json": 1}])
+@pytest.mark.parametrize("failure", [ConnectionResetError(), RuntimeError("after 'close'")])
+async def test_the_client_is_gone_when_an_outside_send_comes(
+    data: Any, failure: Exception, caplog: pytest.LogCaptureFixture
+):
     async with Peer(Noted.as_asgi()) as peer:
         connection_id = await opened(peer)
-        peer.failure = ConnectionResetError()
-        await send_message_to_websocket(connection_id, "hello")
+        peer.failure = failure
+        await send_message_to_websocket(connection_id, data)
         await asyncio.sleep(0.01)
         peer.leave(1006)
         await peer.ended()
@@ -448,8 +457,10 @@ async def test_the_server_takes_no_close_frame(caplog: pytest.LogCaptureFixture)
         peer.push("close")
         peer.leave(1006)
         await peer.ended()
-    assert len(disconnects(peer)) == 1
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert disconnects(peer) == [("disconnect", 4001, "Closed", True)]
+    (record,) = caplog.records
+    assert "took no close frame" in record.getMessage()
+    assert record.exc_info
 
 
 async def test_a_message_in_the_moment_of_the_end_stays_nowhere(layer: InMemoryChannelLayer):
@@ -461,6 +472,21 @@ async def test_a_message_in_the_moment_of_the_end_stays_nowhere(layer: InMemoryC
         await layer.send(channel, {"type": "chat.message", "text": "late"})
         await peer.ended()
         await gone(layer, connection_id)
+
+
+async def test_what_ends_the_process_gets_out(layer: InMemoryChannelLayer):
+    class Exiting(Noted):
+        async def do_exit(self):
+            raise SystemExit(3)
+
+    peer = Peer(Exiting.as_asgi())
+    peer._incoming.put_nowait({"type": "websocket.connect"})
+    peer.push("exit")
+    # Not in a task, for that would end the test run.
+    with pytest.raises(SystemExit):
+        await Exiting.as_asgi()(peer.scope, peer._incoming.get, peer._take)
+    assert len(disconnects(peer)) == 1
+    assert (layer.groups, layer.channels) == ({}, {})
 
 
 # The table: what accept(), send() and close() do in every state
@@ -495,20 +521,24 @@ class Acting(Noted):
         before = self.state
         try:
             await actions[step]()
-        except Exception as error:
-            self.note((step, before, type(error), self.state))
-            assert before in str(error) or isinstance(error, ValueError)
+        except (WebsocketError, ValueError) as error:
+            is_told = before in str(error) or isinstance(error, ValueError)
+            self.note((step, before, type(error) if is_told else TypeError, self.state))
         else:
             self.note((step, before, None, self.state))
 
 
-ACCEPT = {"type": "websocket.accept", "subprotocol": None, "headers": []}
+ACCEPT: dict[str, Any] = {"type": "websocket.accept", "subprotocol": None, "headers": []}
 SEND = {"type": "websocket.send", "text": "data"}
 CLOSE = {"type": "websocket.close", "code": 1000, "reason": ""}
 BYE = {"type": "websocket.close", "code": 4001, "reason": "bye"}
 REFUSED = {"type": "websocket.close", "code": 1008, "reason": ""}
-CHAT = {"type": "websocket.accept", "subprotocol": "chat", "headers": []}
-HEADER = {"type": "websocket.accept", "subprotocol": None, "headers": [(b"x-a", b"1")]}
+CHAT: dict[str, Any] = {"type": "websocket.accept", "subprotocol": "chat", "headers": []}
+HEADER: dict[str, Any] = {
+    "type": "websocket.accept",
+    "subprotocol": None,
+    "headers": [(b"x-a", b"1")],
+}
 
 #: steps in connect(); outcome of each: an error, or None, and the state after it; what is sent
 TABLE: list[tuple[str, list[tuple[type[Exception] | None, str]], list[dict[str, Any]]]] = [
@@ -552,7 +582,10 @@ TABLE: list[tuple[str, list[tuple[type[Exception] | None, str]], list[dict[str, 
 
 def outcomes(peer: Peer) -> list[tuple[type[Exception] | None, str]]:
     return [
-        (next(known for known in (None, WebsocketError, ValueError) if matches(error, known)), after)
+        (
+            next(known for known in (None, WebsocketError, ValueError) if matches(error, known)),
+            after,
+        )
         for _step, _before, error, after in peer.journal
     ]
 
@@ -670,7 +703,7 @@ async def test_a_close_that_overtakes_accept_wins(layer: InMemoryChannelLayer):
         await add(group, channel)
         await asyncio.sleep(0.01)
 
-    layer.group_add = slow  # type: ignore[method-assign]
+    layer.group_add = slow
     async with Peer(Overtaken.as_asgi()) as peer:
         peer.leave()
         sent = await peer.ended()
@@ -744,7 +777,7 @@ async def test_a_status_code_that_is_no_number(caplog: pytest.LogCaptureFixture)
 
 
 async def test_a_newline_in_the_path_writes_no_line_of_its_own(caplog: pytest.LogCaptureFixture):
-    class Numbered(Noted):
+    class Numbered(GenericWebsocket):
         async def connect(self, number: int):
             await self.accept()
 
@@ -794,15 +827,23 @@ async def test_outside_send_and_close_while_connect_is_busy(layer: InMemoryChann
         assert peer.journal == []
 
 
-async def test_a_handler_overtaken_by_an_outside_close_is_no_error(
-    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
-):
-    class Late(Noted):
-        async def do_late(self):
-            await self.scope["resume"].wait()
-            await self.send("too late")
+class Late(Noted):
+    async def do_late(self):
+        await self.scope["resume"].wait()
+        await self.send("too late")
 
-    async with Peer(Late.as_asgi(), resume=asyncio.Event()) as peer:
+
+class ClosingSlowly(Late):
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await super().close(code, reason)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("consumer", [Late, ClosingSlowly])
+async def test_a_handler_overtaken_by_an_outside_close_is_no_error(
+    consumer: Any, caplog: pytest.LogCaptureFixture
+):
+    async with Peer(consumer.as_asgi(), resume=asyncio.Event()) as peer:
         connection_id = await opened(peer)
         peer.push("late")
         await peer.journaled("late")
@@ -815,10 +856,51 @@ async def test_a_handler_overtaken_by_an_outside_close_is_no_error(
     assert disconnects(peer) == [("disconnect", 4003, "Closed", True)]
 
 
+@pytest.mark.parametrize("by", ["the handler", "outside"])
+async def test_what_comes_after_the_close_is_ignored(by: str, caplog: pytest.LogCaptureFixture):
+    async with Peer(Noted.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        await asyncio.sleep(0.01)  # the layer is being listened to
+        if by == "outside":
+            await close_websocket_connection(connection_id, 4001, "bye")
+        else:
+            peer.push("close")
+        assert (await peer.next())["code"] == 4001
+        await send_message_to_websocket(connection_id, "late")
+        await close_websocket_connection(connection_id, 4002)
+        peer.push("late")
+        peer.leave(4001)
+        assert await peer.ended() == []
+    assert "late" not in peer.journal
+    assert disconnects(peer) == [("disconnect", 4001, "Closed", True)]
+    assert caplog.records == []
+
+
+async def test_an_event_in_the_moment_of_the_close_is_ignored(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+):
+    class ClosingAfter(Noted):
+        async def do_close(self):
+            # It is in the queue, and the other task has not looked yet.
+            await self.channel_layer.send(self.channel_name, self.scope["event"])
+            await super().do_close()
+
+    for event in ({"text": "late"}, {"close": "", "code": 4002}):
+        scope = {"event": {"type": "panther_channels.connection", **event}}
+        async with Peer(ClosingAfter.as_asgi(), **scope) as peer:
+            await opened(peer)
+            await asyncio.sleep(0.01)
+            peer.push("close")
+            assert (await peer.next())["code"] == 4001
+            await peer.ended()
+            assert len(disconnects(peer)) == 1
+    assert caplog.records == []
+
+
 async def test_frames_come_in_order_and_none_after_the_end():
     async with Peer(Noted.as_asgi()) as peer:
         await opened(peer)
-        frames = ["a", b"b", "", b"", "close", "after"]
+        frames: list[str | bytes] = ["a", b"b", "", b"", "close", "after"]
         for frame in frames:
             peer.push(frame)
         peer.leave()
@@ -862,8 +944,11 @@ async def test_outside_sends_pass_through_an_overridden_send():
     ]
 
 
-async def test_an_overridden_close_may_decline_an_outside_close():
+async def test_an_overridden_close_may_decline_an_outside_close(caplog: pytest.LogCaptureFixture):
     class Staying(Noted):
+        async def do_accept(self):
+            await self.accept()
+
         async def close(self, code: int = 1000, reason: str = "") -> None:
             self.note((code, reason))
 
@@ -873,6 +958,10 @@ async def test_an_overridden_close_may_decline_an_outside_close():
         await peer.journaled((4001, "bye"))
         peer.push("still here")
         assert (await peer.next())["text"] == "still here"
+        # And it is not taken for gone: a mistake is told.
+        with one_error(caplog, IllegalStateError):
+            peer.push("accept")
+            assert (await peer.next())["code"] == 1011
 
 
 async def test_two_connections_share_nothing():
@@ -922,12 +1011,12 @@ async def test_events_reach_the_methods_of_the_user(layer: InMemoryChannelLayer)
 
 @pytest.mark.parametrize("groups", [None, [], ()])
 async def test_no_groups(groups: Any):
-    async with Peer(type("Alone", (Noted,), {"groups": groups}).as_asgi()) as peer:
+    async with Peer(subclass("Alone", Noted, groups=groups).as_asgi()) as peer:
         await opened(peer)
 
 
 async def test_a_group_with_a_bad_name(caplog: pytest.LogCaptureFixture):
-    async with Peer(type("Odd", (Noted,), {"groups": ["no spaces"]}).as_asgi()) as peer:
+    async with Peer(subclass("Odd", Noted, groups=["no spaces"]).as_asgi()) as peer:
         assert (await peer.next())["type"] == "websocket.close"
         await peer.ended()
     assert peer.journal == []
@@ -936,8 +1025,10 @@ async def test_a_group_with_a_bad_name(caplog: pytest.LogCaptureFixture):
 
 @pytest.mark.parametrize(
     "kind",
-    ["receive", "websocket.disconnect", "websocket.receive", "close", "send", "_x", "connect"]
-    + ["user", "disconnect", "accept", "do.nothing", "", 3, None, ["x"]],
+    [
+        *("receive", "websocket.disconnect", "websocket.receive", "close", "send", "_x", "connect"),
+        *("user", "disconnect", "accept", "do.nothing", "", 3, None, ["x"]),
+    ],
 )
 async def test_events_that_are_ignored(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture, kind: Any
@@ -957,7 +1048,9 @@ async def test_events_that_are_ignored(
     assert disconnects(peer) == [("disconnect", 1000, "Closed", True)]
 
 
-async def test_an_event_without_a_type(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture):
+async def test_an_event_without_a_type(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+):
     async with Peer(Noted.as_asgi()) as peer:
         connection_id = await opened(peer)
         await layer.group_send(f"connection.{connection_id}", {})
@@ -966,7 +1059,9 @@ async def test_an_event_without_a_type(layer: InMemoryChannelLayer, caplog: pyte
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("layers", [{}, {"other": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}])
+@pytest.mark.parametrize(
+    "layers", [{}, {"other": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}]
+)
 async def test_without_a_layer_the_echo_works(layers: dict[str, Any]):
     class Asking(Noted):
         async def do_ask(self):
@@ -1002,7 +1097,7 @@ async def test_a_layer_that_fails_refuses_the_handshake(
     async def failing(group, channel):
         raise ConnectionError("no layer today")
 
-    layer.group_add = failing  # type: ignore[method-assign]
+    layer.group_add = failing
     with one_error(caplog, ConnectionError):
         async with Peer(Noted.as_asgi()) as peer:
             sent = await peer.ended()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped] # of channels-redis
 import pytest
 from django.utils.functional import lazystr
 from hypothesis import given
@@ -27,7 +27,7 @@ class Point:
 
 
 UTC = datetime.UTC
-JSON = [
+JSON: list[tuple[Any, str]] = [
     (None, "null"),
     (True, "true"),
     (0, "0"),
@@ -51,7 +51,16 @@ JSON = [
     (Decimal("1.10"), '"1.10"'),
     (lazystr("lazy"), '"lazy"'),
 ]
-NOT_JSON = [object(), {1, 2}, {1: "a"}, 2**64, b"x".join, {"a": b"bytes"}, "\ud800".split(), 1j]
+NOT_JSON: list[Any] = [
+    object(),
+    {1, 2},
+    {1: "a"},
+    2**64,
+    b"x".join,
+    {"a": b"bytes"},
+    ["\ud800"],
+    1j,
+]
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text()
@@ -101,7 +110,7 @@ def test_an_event_without_a_message(event: Mapping[str, Any]):
 
 @pytest.mark.parametrize("event", [{"json": "{"}, {"base64": "a"}])
 def test_an_event_that_can_not_be_decoded(event: Mapping[str, Any]):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"unexpected|padding|base64"):
         from_event(event)
 
 

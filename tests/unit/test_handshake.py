@@ -10,7 +10,7 @@ from panther_channels.exceptions import AuthenticationAPIError, BaseError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.permissions import BasePermission
 from panther_channels.websocket import GenericWebsocket
-from tests.unit.peer import Peer
+from tests.unit.peer import Peer, subclass
 
 REFUSED = {"type": "websocket.close", "code": 1008, "reason": ""}
 
@@ -91,7 +91,7 @@ AUTHS = [
 
 @pytest.mark.parametrize("auth", AUTHS, ids=lambda auth: f"{auth!r:.40}")
 async def test_auth(auth: Any):
-    consumer = type("Authenticated", (Open,), {"auth": auth})
+    consumer = subclass("Authenticated", Open, auth=auth)
     async with Peer(consumer.as_asgi()) as peer:
         await peer.accepted()
         assert peer.journal == ["asked", ("connect", "alice")]
@@ -101,7 +101,7 @@ async def test_auth(auth: Any):
 
 async def test_auth_as_a_method_of_the_class():
     class WithMethod(Open):
-        async def auth(self, connection):  # type: ignore[override]
+        async def auth(self, connection):
             return ("method", self is connection)
 
     async with Peer(WithMethod.as_asgi()) as peer:
@@ -111,7 +111,7 @@ async def test_auth_as_a_method_of_the_class():
 
 @pytest.mark.parametrize(("auth", "user"), [(None, "alice"), (Bob, "bob")])
 async def test_the_class_wins_over_the_setting(auth: Any, user: str):
-    consumer = type("Authenticated", (Open,), {"auth": auth})
+    consumer = subclass("Authenticated", Open, auth=auth)
     with override_settings(WS_AUTHENTICATION="tests.unit.test_handshake.Alice"):
         async with Peer(consumer.as_asgi()) as peer:
             await peer.accepted()
@@ -130,7 +130,7 @@ async def no_one(connection):
 
 @pytest.mark.parametrize("auth", [raising, refusing, closing, sync_alice])
 async def test_auth_that_refuses(auth: Any, caplog: pytest.LogCaptureFixture):
-    consumer = type("Authenticated", (Open,), {"auth": auth, "permissions": alice})
+    consumer = subclass("Authenticated", Open, auth=auth, permissions=alice)
     async with Peer(consumer.as_asgi()) as peer:
         assert (await peer.next())["type"] == "websocket.close"
         assert await peer.ended() == []
@@ -142,7 +142,7 @@ async def test_a_refusal_is_one_line_and_a_mistake_has_a_traceback(
 ):
     caplog.set_level("INFO", "panther_channels")
     for auth in (refusing, raising, sync_alice):
-        async with Peer(type("Authenticated", (Open,), {"auth": auth}).as_asgi()) as peer:
+        async with Peer(subclass("Authenticated", Open, auth=auth).as_asgi()) as peer:
             await peer.ended()
     refusal, raised, sync = caplog.records
     assert (refusal.levelname, refusal.exc_info) == ("INFO", None)
@@ -179,7 +179,7 @@ def answering(answer):
     ids=lambda item: f"{item!r:.40}",
 )
 async def test_permissions_that_agree(permissions: Any):
-    async with Peer(type("Asking", (Open,), {"permissions": permissions}).as_asgi()) as peer:
+    async with Peer(subclass("Asking", Open, permissions=permissions).as_asgi()) as peer:
         await peer.accepted()
         size = len(permissions) if isinstance(permissions, list | tuple | set) else 1
         assert peer.journal.count("yes") == (0 if permissions is None else size)
@@ -201,7 +201,7 @@ async def test_permissions_as_a_method_of_the_class():
 @pytest.mark.parametrize("answer", [False, None, 0, "", []], ids=repr)
 async def test_every_falsy_answer_refuses_and_nobody_else_is_asked(answer: Any):
     permissions = [yes, answering(answer), Yes]
-    async with Peer(type("Asking", (Open,), {"permissions": permissions}).as_asgi()) as peer:
+    async with Peer(subclass("Asking", Open, permissions=permissions).as_asgi()) as peer:
         assert (await peer.next())["type"] == "websocket.close"
         assert await peer.ended() == []
         assert peer.journal == ["yes", "no"]
@@ -209,7 +209,7 @@ async def test_every_falsy_answer_refuses_and_nobody_else_is_asked(answer: Any):
 
 @pytest.mark.parametrize("permission", [raising, closing, sync_alice, lambda connection: True])
 async def test_a_permission_that_raises_closes_or_is_not_async(permission: Any):
-    consumer = type("Asking", (Open,), {"permissions": [permission, yes]})
+    consumer = subclass("Asking", Open, permissions=[permission, yes])
     async with Peer(consumer.as_asgi()) as peer:
         assert (await peer.next())["type"] == "websocket.close"
         assert await peer.ended() == []
@@ -220,7 +220,7 @@ async def test_permissions_know_the_user():
     async def is_alice(connection):
         return connection.user == "alice"
 
-    consumer = type("Asking", (Open,), {"permissions": is_alice, "auth": alice})
+    consumer = subclass("Asking", Open, permissions=is_alice, auth=alice)
     async with Peer(consumer.as_asgi()) as peer:
         await peer.accepted()
 
@@ -331,14 +331,14 @@ async def test_the_state_after_a_refusal():
 )
 async def test_a_middleware_that_does_not_let_pass(middleware: Any, expected: dict[str, Any]):
     with override_settings(WS_MIDDLEWARES=[Outer, middleware]):
-        async with Peer(type("Asked", (Open,), {"auth": alice}).as_asgi()) as peer:
+        async with Peer(subclass("Asked", Open, auth=alice).as_asgi()) as peer:
             assert await peer.ended() == [expected]
     assert "asked" not in peer.journal
     assert ("connect", "alice") not in peer.journal
 
 
 async def test_a_middleware_that_accepts_does_not_skip_the_permissions():
-    consumer = type("Asking", (Open,), {"permissions": answering(False)})
+    consumer = subclass("Asking", Open, permissions=answering(False))
     with override_settings(WS_MIDDLEWARES=[Accepting]):
         async with Peer(consumer.as_asgi()) as peer:
             await peer.accepted()
@@ -369,6 +369,6 @@ async def test_one_middleware_serves_all_connections():
 
 
 async def test_a_refused_connection_leaves_nothing_on_the_layer(layer: InMemoryChannelLayer):
-    async with Peer(type("Asking", (Open,), {"permissions": answering(0)}).as_asgi()) as peer:
+    async with Peer(subclass("Asking", Open, permissions=answering(0)).as_asgi()) as peer:
         await peer.ended()
     assert (layer.groups, layer.channels) == ({}, {})

@@ -115,6 +115,7 @@ def test_no_bytes_raise(pairs: list[tuple[bytes, bytes]], cookie: bytes, query: 
     for mapping in (headers.get_cookies(), query_params(query)):
         assert all(isinstance(item, str) for pair in mapping.items() for item in pair)
 
+
 def test_address():
     address = Address("127.0.0.1", 8000)
     assert (address.ip, address.port, str(address)) == ("127.0.0.1", 8000, "127.0.0.1:8000")

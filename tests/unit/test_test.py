@@ -161,7 +161,7 @@ async def test_an_exception_of_the_test_gets_out_and_ends_the_connection(client:
         async with client.connect("/ws/a"):
             raise ZeroDivisionError
     async with asyncio.timeout(1):
-        while not ENDED:
+        while not ENDED:  # noqa: ASYNC110 - a list wakes nobody
             await asyncio.sleep(0)
 
 

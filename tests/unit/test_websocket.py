@@ -91,7 +91,7 @@ async def test_a_header_with_a_line_break_fails_in_the_caller(value: str, kind: 
 
 
 async def test_accept_takes_an_offered_subprotocol():
-    scope = {"subprotocols": ["a", "b"], "accept": {"subprotocol": "b"}}
+    scope: dict[str, Any] = {"subprotocols": ["a", "b"], "accept": {"subprotocol": "b"}}
     async with Peer(Accepting.as_asgi(), **scope) as peer:
         assert (await peer.next())["subprotocol"] == "b"
 
