@@ -102,6 +102,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     async def _fail_or_raise(self, error: BaseException) -> None:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+            await self._look_for_the_end()
             await self._close(status.WS_1012_SERVICE_RESTART, "service restart")
             raise error
         # A cancellation of something else, that a hook awaited, is an exception like others.
@@ -219,6 +220,18 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await self._emit({"type": "websocket.send", "text": event["json"]})
         else:
             await self.send(data=from_event(event))
+
+    async def _look_for_the_end(self) -> None:
+        """Take what the server has queued behind a handler: the client may have gone before us."""
+        while self._state is OPEN:
+            receiving = asyncio.ensure_future(self._asgi_receive())
+            await asyncio.sleep(0)  # a queue that isn't empty answers at once
+            if not receiving.done():
+                receiving.cancel()
+                return
+            message = receiving.result()
+            if message["type"] != "websocket.receive":
+                self._lost(message)
 
     async def _fail(self, error: BaseException) -> None:
         """Log an exception once, and end the connection with what it asks for."""

@@ -20,6 +20,7 @@ from panther_channels.routing import build_url_patterns
 logger = logging.getLogger("panther_channels")
 
 _LINGER = 1.0  # seconds that a refused connection may take to go away
+_SHUTDOWN = 10.0  # seconds that cancelled connections have for their disconnect()
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -58,20 +59,39 @@ class Application:
     def __init__(self, http: Any, patterns: list[URLPattern]) -> None:
         self._http = http
         self._patterns = patterns
+        self._tasks: set[Any] = set()
         self._websocket = URLRouter([*patterns, URLPattern(RegexPattern(""), _refuse)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, or the lifespan of the server."""
         if scope["type"] == "websocket":
-            root_path = scope.get("root_path", "")
-            inside = scope["path"].startswith(root_path)
-            await (self._websocket if inside else _refuse)(scope, receive, send)
+            await self._serve_websocket(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await _serve_lifespan(receive, send)
+            await self._serve_lifespan(receive, send)
         elif scope["type"] == "http" and self._is_websocket_only(scope):
             await _demand_upgrade(send)
         else:
             await self._http(scope, receive, send)
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root_path = scope.get("root_path", "")
+        serve = self._websocket if scope["path"].startswith(root_path) else _refuse
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            await serve(scope, receive, send)
+        finally:
+            self._tasks.discard(task)
+
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown" and self._tasks:
+                # uvicorn, out of patience with handlers, cancels them and waits for nothing else.
+                await asyncio.wait(self._tasks, timeout=_SHUTDOWN)
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
 
     def _is_websocket_only(self, scope: Scope) -> bool:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -128,11 +148,3 @@ async def _respond(
     ]
     await send({"type": f"{prefix}http.response.start", "status": code, "headers": headers})
     await send({"type": f"{prefix}http.response.body", "body": body})
-
-
-async def _serve_lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

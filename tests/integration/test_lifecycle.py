@@ -218,7 +218,7 @@ async def test_1011_comes_at_once(server: Server):
 async def test_the_server_gives_up_on_a_handler_whose_client_has_gone(
     start_server: StartServer, channels: Callable[[], list[bytes]]
 ):
-    """daphne cancels it after --application-close-timeout; the code is still the client's."""
+    """It is cancelled after --application-close-timeout; the code is still the client's."""
     server = start_server("daphne", redis=True, args=("--application-close-timeout", "1"))
     async with connect(f"{server.ws_url}/ws/obey") as client:
         connection_id = str(await client.recv())
@@ -233,7 +233,7 @@ async def test_the_server_gives_up_on_a_handler_whose_client_has_gone(
 async def test_the_server_stops_and_gives_up_on_a_handler(
     start_server: StartServer, channels: Callable[[], list[bytes]]
 ):
-    """uvicorn cancels it, and then waits for nothing but the lifespan."""
+    """It is cancelled by uvicorn, which then waits for nothing but the lifespan."""
     server = start_server("uvicorn", redis=True, args=("--timeout-graceful-shutdown", "1"))
     async with connect(f"{server.ws_url}/ws/obey") as client:
         connection_id = str(await client.recv())

@@ -181,7 +181,7 @@ async def test_lifespan(application: Any):
     for phase in ("startup", "shutdown"):
         await communicator.send_input({"type": f"lifespan.{phase}"})
         assert await communicator.receive_output(1) == {"type": f"lifespan.{phase}.complete"}
-    await communicator.wait(1)
+    await asyncio.wait_for(asyncio.shield(communicator.future), 1)
 
 
 def test_without_urls():

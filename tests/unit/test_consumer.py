@@ -12,8 +12,12 @@ from channels.routing import URLRouter
 from django.test import override_settings
 from django.urls import Resolver404
 
-from panther_channels.connections import close_websocket_connection, send_message_to_websocket
 from panther_channels._state import IllegalStateError
+from panther_channels.connections import (
+    EVENT_TYPE,
+    close_websocket_connection,
+    send_message_to_websocket,
+)
 from panther_channels.exceptions import AuthorizationAPIError, WebsocketError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.routing import build_url_patterns
@@ -477,6 +481,7 @@ async def test_a_message_in_the_moment_of_the_end_stays_nowhere(layer: InMemoryC
 async def test_what_ends_the_process_gets_out(layer: InMemoryChannelLayer):
     class Exiting(Noted):
         async def do_exit(self):
+            await asyncio.sleep(0.01)
             raise SystemExit(3)
 
     peer = Peer(Exiting.as_asgi())
@@ -876,24 +881,26 @@ async def test_what_comes_after_the_close_is_ignored(by: str, caplog: pytest.Log
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("fields", [{"text": "late"}, {"close": "", "code": 4002}])
 async def test_an_event_in_the_moment_of_the_close_is_ignored(
-    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+    fields: dict[str, Any], layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ):
-    class ClosingAfter(Noted):
-        async def do_close(self):
-            # It is in the queue, and the other task has not looked yet.
-            await self.channel_layer.send(self.channel_name, self.scope["event"])
-            await super().do_close()
+    class Known(Noted):
+        async def connect(self):
+            self.note(self)
+            await super().connect()
 
-    for event in ({"text": "late"}, {"close": "", "code": 4002}):
-        scope = {"event": {"type": "panther_channels.connection", **event}}
-        async with Peer(ClosingAfter.as_asgi(), **scope) as peer:
-            await opened(peer)
-            await asyncio.sleep(0.01)
-            peer.push("close")
-            assert (await peer.next())["code"] == 4001
-            await peer.ended()
-            assert len(disconnects(peer)) == 1
+    async with Peer(Known.as_asgi()) as peer:
+        await opened(peer)
+        consumer = peer.journal[0]
+        await asyncio.sleep(0.01)
+        # The event is in the queue, and neither task has looked before a third one closes.
+        await layer.send(consumer.channel_name, {"type": EVENT_TYPE, **fields})
+        await consumer.close(4001)
+        assert (await peer.next())["code"] == 4001
+        await asyncio.sleep(0.01)
+        peer.leave(4001)
+        assert await peer.ended() == []
     assert caplog.records == []
 
 

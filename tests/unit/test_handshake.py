@@ -216,6 +216,17 @@ async def test_a_permission_that_raises_closes_or_is_not_async(permission: Any):
         assert peer.journal == []
 
 
+async def test_after_a_permission_that_closes_nobody_is_asked():
+    async def closing_kindly(connection):
+        await connection.close()
+        return True
+
+    async with Peer(subclass("Asking", Open, permissions=[closing_kindly, yes]).as_asgi()) as peer:
+        assert (await peer.next())["type"] == "websocket.close"
+        assert await peer.ended() == []
+        assert peer.journal == []
+
+
 async def test_permissions_know_the_user():
     async def is_alice(connection):
         return connection.user == "alice"

@@ -139,6 +139,7 @@ def test_an_annotation_that_is_no_type_is_no_crash(annotation: Any):
 def test_what_a_converter_has_cast_stays():
     assert bind(taking(str), {"value": 5}) == {"value": 5}
     assert bind(taking(int), {"value": 5}) == {"value": 5}
+    assert bind(taking(UUID), {"value": UUID(int=1)}) == {"value": UUID(int=1)}
 
 
 def test_nothing_annotated():

@@ -1,5 +1,5 @@
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -7,7 +7,8 @@ import pytest
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, register_converter
+from django.urls.converters import REGISTERED_CONVERTERS, get_converters
 from django.urls.resolvers import RegexPattern
 
 from panther_channels.routing import build_url_patterns
@@ -160,6 +161,35 @@ def router() -> URLRouter:
 )
 async def test_nested_routers(urls: Callable[[], Any], target: str, expected: str | None):
     assert await route(urls(), target) == expected
+
+
+class Even:
+    """A converter of a project."""
+
+    regex = "[0-9]+"
+
+    def to_python(self, value: str) -> int:
+        if int(value) % 2:
+            raise ValueError(value)
+        return int(value)
+
+    def to_url(self, value: int) -> str:
+        return str(value)
+
+
+@pytest.fixture
+def even() -> Iterator[None]:
+    register_converter(Even, "even")
+    yield
+    del REGISTERED_CONVERTERS["even"]
+    get_converters.cache_clear()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [("/4", '["A",{"number":4}]'), ("/5", None), ("/x", None)]
+)
+async def test_a_converter_of_the_project(even: None, target: str, expected: str | None):
+    assert await route({"<even:number>": A}, target) == expected
 
 
 def test_the_patterns_are_django_s():
