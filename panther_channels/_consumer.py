@@ -1,4 +1,4 @@
-"""The connection: its states, its loop, and the one place that talks ASGI.
+"""The connection: the way from the handshake to the end, and the loop.
 
 Channels' own loop makes a task and a thread hop of every message. This one awaits the server and
 the handler in the task that the server gave, and leaves a second task to what comes over the
@@ -18,21 +18,40 @@ from channels.layers import get_channel_layer
 
 from panther_channels import _database, conf, status
 from panther_channels._encoding import from_event
-from panther_channels._handshake import authenticate, authorize, middleware_chain
+from panther_channels._expiry import deadlines, expiry_of
+from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
+from panther_channels._inbox import Inbox, event_handler, is_ours
 from panther_channels._path_variables import parameters
-from panther_channels._state import OPEN, GoneError, IllegalStateError, State, verdict
-from panther_channels.connections import EVENT_TYPE, Inbox, event_handler, group_name, is_ours
+from panther_channels._state import (
+    OPEN,
+    Ending,
+    GoneError,
+    Message,
+    Socket,
+    State,
+    ending_for,
+    is_refusal,
+)
+from panther_channels.connections import EVENT_TYPE, group_name, user_group
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
 
 logger = logging.getLogger("panther_channels")
 
-Message = MutableMapping[str, Any]
+_UNDECIDED = {State.CONNECTING, State.OPEN}
 
 
 class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
     """The machinery under :class:`panther_channels.websocket.Websocket`."""
+
+    close_on_token_expiry: bool | None = None  # None: the setting WS_CLOSE_ON_TOKEN_EXPIRY
+    reject_with_close_code = False
+
+    user: Any = None
+    token: Any = None
+    authentication: Any = None  # what found the user
+    default_subprotocol: str | None = None
 
     scope: MutableMapping[str, Any]
     channel_layer: Any = None
@@ -42,15 +61,16 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._class: Any = type(self)  # Any: to mypy a class with an untyped base is unhashable
-        self._state = State.CONNECTING
+        self._socket = Socket()
         self._id = ""
-        self._was_accepted = False
         self._in_disconnect = False
-        self._has_finished = False
         self._is_attached = False
-        self._close_code: int | None = None
-        self._is_gone = False  # by the client or from outside, not by the handler
         self._inbox: Inbox | None = None
+
+    @classmethod
+    def declared(cls, name: str) -> Any:
+        """A class attribute as it was written, for the system checks."""
+        return declared_by(cls, name)
 
     async def __call__(
         self,
@@ -63,29 +83,31 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         Raises nothing but what cancels it: an exception that got out would be taken by Channels'
         ``URLRouter`` for "no match", or end the socket without a close frame.
         """
-        self.scope = scope
+        self.scope = self._socket.scope = scope
         self.path_variables = dict(scope.get("url_route", {}).get("kwargs", {}))
-        self._asgi_receive = receive
-        self._asgi_send = self.base_send = send
+        self._socket.receive = receive
+        self._socket.asgi_send = self.base_send = send
         await receive()  # websocket.connect
         try:
             await middleware_chain(_serve)(connection=self)
         except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
             await self._fail_or_raise(error)
         finally:
-            # Where a middleware neither dispatched nor closed.
-            await self._close(status.WS_1008_POLICY_VIOLATION, "")
+            await self._close(Ending())  # where a middleware neither dispatched nor closed
             await self._finish()
             await _database.close_old()
 
     async def _serve(self) -> "Connection":
         # As few frames as can be: the event loop resumes through all of them for every message.
         try:
-            if self._state is not State.REJECTED:  # a middleware may have accepted already
+            if self._socket.state in _UNDECIDED:  # a middleware may have accepted already
                 await self._shake_hands()
-            if self._state is State.CONNECTING:
-                await self._close(status.WS_1008_POLICY_VIOLATION, "")
-            if self._was_accepted:
+            if self._socket.state is State.CONNECTING:
+                if not self._socket.is_gone:
+                    what = f"{type(self).__qualname__}.connect() returned without accept()"
+                    logger.info("WebSocket %r was refused: %s.", self.scope["path"], what)
+                await self._close(Ending())
+            if self._socket.was_accepted:
                 await self._listen()
         except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
             await self._fail_or_raise(error)
@@ -102,23 +124,51 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     async def _fail_or_raise(self, error: BaseException) -> None:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-            await self._look_for_the_end()
-            await self._close(status.WS_1012_SERVICE_RESTART, "service restart")
+            await self._socket.look_for_the_end()
+            await self._close(Ending(status.WS_1012_SERVICE_RESTART, "service restart"))
             raise error
         # A cancellation of something else, that a hook awaited, is an exception like others.
         if not isinstance(error, Exception | asyncio.CancelledError):
             raise error
         await self._fail(error)
 
+    async def _fail(self, error: BaseException) -> None:
+        """Log an exception once, and end the connection with what it asks for."""
+        if isinstance(error, GoneError):
+            return
+        ending, state = ending_for(error), self._socket.state
+        is_closing = state is OPEN and ending.code != status.WS_1011_INTERNAL_ERROR
+        if is_refusal(error) and (is_closing or state in {State.CONNECTING, State.REJECTED}):
+            logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
+        else:
+            logger.error(
+                "WebSocket %r, connection %s: %s failed",
+                self.scope["path"],
+                self._id or "(not accepted)",
+                type(self).__qualname__,
+                exc_info=error,
+            )
+        await self._close(ending)
+        if isinstance(error, django.db.Error):
+            await _database.close_old()
+
+    async def _close(self, ending: Ending) -> None:
+        await self._socket.close(
+            ending, with_code=self.reject_with_close_code, subprotocol=self.default_subprotocol
+        )
+
     async def _shake_hands(self) -> None:
         await _database.close_old()
         connection = cast("Websocket", self)
         await authenticate(connection)
-        if self._state is not State.REJECTED:
+        if self._socket.state is not State.REJECTED:
             await authorize(connection)
-        if self._state is not State.REJECTED:
+        if self._socket.state is not State.REJECTED:
             arguments = parameters(self._class).bind(self.path_variables, self)
             await self._attach()
+            if (group := user_group(self.user)) is not None and self._inbox is not None:
+                await self._inbox.join([group])  # before connect(), which may take its time
+            self._watch_token()
             with suppress(GoneError):  # its code is yet to be received
                 await self.connect(**arguments)
 
@@ -133,33 +183,46 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             self._inbox = Inbox(layer, self.channel_name)
 
     async def _accept(self, message: Message) -> None:
-        if self._state is not State.CONNECTING or self._id:
-            raise self._illegal("accept() is legal once, and not after close()")
+        socket = self._socket
+        if socket.state is not State.CONNECTING or self._id:
+            raise socket.illegal("accept() is legal once, and not after close()")
         self._id = uuid4().hex
         try:
             await self._attach()
             if self._inbox is not None:
                 # Before the client can know that it is open: no outside send comes too early.
                 await self._inbox.join([group_name(self._id), *(self.groups or ())])
-            if self._state is not State.CONNECTING:
-                raise self._illegal("close() came before the end of accept()")  # noqa: TRY301
-            await self._emit(message)
+            await socket.accept(message)
         except BaseException:
             self._id = ""  # and accept() may be tried again
             raise
-        self._state = OPEN
-        self._was_accepted = True
         if self._inbox is not None:
-            self._inbox.start(self._on_event, lambda: self._state is OPEN)
+            self._inbox.start(self._on_event, lambda: socket.state is OPEN)
+        self._watch_token()
+
+    def _watch_token(self) -> None:
+        is_early = self._socket.state is not OPEN  # accept() will ask again
+        if self.token is None or self.close_on_token_expiry is False or is_early:
+            return
+        if self.close_on_token_expiry or conf.close_on_token_expiry():
+            deadline = getattr(self.authentication, "expires_at", expiry_of)(self.token)
+            if deadline is not None:
+                deadlines().set(self._expire, deadline)
+
+    async def _expire(self) -> None:
+        event = {"close": "token expired", "code": status.WS_1008_POLICY_VIOLATION}
+        await self._guard(self._on_outside, event)
 
     async def _listen(self) -> None:
-        receive, handle, database = self._asgi_receive, self.receive, _database.use
+        socket, handle, database = self._socket, self.receive, _database.use
+        receive = socket.receive
         _database.close_old_soon()
-        while self._close_code is None:
+        while socket.close_code is None:
             message = await receive()
             if message["type"] != "websocket.receive":
-                self._lost(message)
-            elif self._state is OPEN:
+                socket.lost(message)
+            elif socket.state is OPEN:
+                socket.received += 1
                 text = message.get("text")
                 try:
                     await handle(message["bytes"] if text is None else text)
@@ -168,28 +231,17 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                 if database.is_open:
                     _database.close_old_soon()
 
-    def _lost(self, message: Message) -> None:
-        code = message.get("code") or status.WS_1005_NO_STATUS_RCVD
-        if code == status.WS_1005_NO_STATUS_RCVD and "reason" not in message:
-            # uvicorn 0.54 says 1005 of a connection that was lost, too, but then gives no reason.
-            code = status.WS_1006_ABNORMAL_CLOSURE
-        if self._close_code is None:  # else it was we who closed
-            self._close_code = code
-        self._is_gone = True
-        self._state = State.CLOSED
-
     async def _finish(self) -> None:
-        if self._has_finished:
-            return
-        self._has_finished = True
+        if self.token is not None:
+            deadlines().discard(self._expire)
         inbox, self._inbox = self._inbox, None
-        self._in_disconnect, self._was_accepted = self._was_accepted, False
+        self._in_disconnect, self._socket.was_accepted = self._socket.was_accepted, False
         try:
             if inbox is not None:
                 await inbox.leave()
         finally:
             if self._in_disconnect:
-                code = self._close_code or status.WS_1006_ABNORMAL_CLOSURE
+                code = self._socket.close_code or status.WS_1006_ABNORMAL_CLOSURE
                 try:
                     await self._guard(self.disconnect, code)
                 finally:
@@ -210,83 +262,18 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         _database.close_old_soon()
 
     async def _on_outside(self, event: Mapping[str, Any]) -> None:
-        if self._state is not OPEN:
+        socket = self._socket
+        if socket.state is not OPEN:
             return
         if "close" in event:
-            self._is_gone = True
+            socket.is_gone = True
             await self.close(code=event["code"], reason=event["close"])
-            self._is_gone = self._state is not OPEN  # an overridden close() may decline
+            socket.is_gone = socket.state is not OPEN  # an overridden close() may decline
         elif "json" in event and is_ours(self._class, "send"):
-            await self._emit({"type": "websocket.send", "text": event["json"]})
+            socket.sent += 1
+            await socket.emit({"type": "websocket.send", "text": event["json"]})
         else:
             await self.send(data=from_event(event))
-
-    async def _look_for_the_end(self) -> None:
-        """Take what the server has queued behind a handler: the client may have gone before us."""
-        while self._state is OPEN:
-            receiving = asyncio.ensure_future(self._asgi_receive())
-            await asyncio.sleep(0)  # a queue that isn't empty answers at once
-            if not receiving.done():
-                receiving.cancel()
-                return
-            message = receiving.result()
-            if message["type"] != "websocket.receive":
-                self._lost(message)
-
-    async def _fail(self, error: BaseException) -> None:
-        """Log an exception once, and end the connection with what it asks for."""
-        if isinstance(error, GoneError):
-            return
-        code, reason, is_meant = verdict(error, self._state)
-        if is_meant:
-            logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
-        else:
-            logger.error(
-                "WebSocket %r, connection %s: %s failed",
-                self.scope["path"],
-                self._id or "(not accepted)",
-                type(self).__qualname__,
-                exc_info=error,
-            )
-        await self._close(code, reason)
-        if isinstance(error, django.db.Error):
-            await _database.close_old()
-
-    async def _close(self, code: int, reason: str) -> None:
-        if self._state is State.CONNECTING:
-            self._state = State.REJECTED
-        elif self._state is OPEN:
-            self._state = State.CLOSED
-            self._close_code = code
-        else:
-            return
-        try:
-            await self._emit({"type": "websocket.close", "code": code, "reason": reason})
-        except GoneError:
-            pass
-        except Exception:
-            logger.exception("The server took no close frame for %r", self.scope["path"])
-
-    async def _emit(self, message: Message) -> None:
-        try:
-            await self._asgi_send(message)
-        except (OSError, RuntimeError) as error:
-            raise self._gone() from error
-
-    def _gone(self) -> IllegalStateError:
-        """The error for a message that the server didn't take.
-
-        OSError is ASGI's word for a client that has gone. RuntimeError is uvicorn's for a close
-        frame that overtook the message: ours from another task, or its own when it stops.
-        """
-        self._is_gone = True
-        if self._state is OPEN:
-            self._state = State.CLOSED
-        return self._illegal("the connection has ended meanwhile")
-
-    def _illegal(self, what: str) -> IllegalStateError:
-        kind = GoneError if self._is_gone else IllegalStateError
-        return kind(f"{what}; the state of this connection is {self._state.value!r}.")
 
 
 def _serve(connection: Connection) -> Awaitable[Connection]:

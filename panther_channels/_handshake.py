@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels import conf
+from panther_channels._credentials import ForeignCredentialError
 from panther_channels.exceptions import AuthorizationAPIError
 
 if TYPE_CHECKING:
@@ -31,13 +33,32 @@ def _chain(dispatch: Dispatch, classes: tuple[Callable[..., Any], ...]) -> Dispa
 async def authenticate(connection: "Websocket") -> None:
     """Set ``connection.user`` from the class's ``auth``, else from ``WS_AUTHENTICATION``.
 
+    Of several, the first that finds a user counts. One that doesn't understand the credential
+    leaves it to the others; where none does, it refuses.
+
     Raises:
-        ImproperlyConfigured: the authentication is not async.
+        ImproperlyConfigured: an authentication is not async.
         Exception: whatever the authentication raises, to refuse the connection.
     """
-    authentication = _declared(connection, "auth") or conf.authentication()
-    if authentication is not None:
-        connection.user = await _ask(authentication, connection)
+    foreign = None
+    authentications = questions(_declared(connection, "auth") or conf.authentication())
+    for authentication in authentications:
+        # Whoever lets in: a browser fails the connection if none that it offered is selected.
+        subprotocol = getattr(authentication, "subprotocol", None)
+        if subprotocol in (connection.scope.get("subprotocols") or ()):
+            connection.default_subprotocol = subprotocol
+    for authentication in authentications:
+        asked = authentication() if inspect.isclass(authentication) else authentication
+        try:
+            connection.user = await _ask(asked, connection)
+        except ForeignCredentialError as error:
+            foreign = foreign or error
+            continue
+        if connection.user is not None:
+            connection.authentication = asked
+            return
+    if foreign is not None:
+        raise foreign
 
 
 async def authorize(connection: "Websocket") -> None:
@@ -47,33 +68,35 @@ async def authorize(connection: "Websocket") -> None:
         AuthorizationAPIError: a permission gave a falsy answer.
         ImproperlyConfigured: a permission is not async.
     """
-    permissions = _declared(connection, "permissions")
-    if permissions is None:
-        return
-    if not isinstance(permissions, list | tuple | set | frozenset):
-        permissions = [permissions]
-    for permission in permissions:
+    for permission in questions(_declared(connection, "permissions")):
         if connection.is_rejected:
             return
-        if not await _ask(permission, connection):
+        if not await _ask(permission() if inspect.isclass(permission) else permission, connection):
             raise AuthorizationAPIError
 
 
-def _declared(connection: "Websocket", name: str) -> Any:
-    """A class attribute as it was written: ``auth = function`` must not become a bound method."""
+def questions(declared: Any) -> list[Any]:
+    """One authentication or permission, or several, or none, as a list."""
+    if declared is None:
+        return []
+    return list(declared) if isinstance(declared, list | tuple | set | frozenset) else [declared]
+
+
+def declared_by(owner: Any, name: str) -> Any:
+    """A class attribute as it was written: ``auth = function`` must not become a method."""
     # inspect.getattr_static() does this, too, at a quarter of what a handshake costs.
-    places = (vars(connection), *map(vars, type(connection).__mro__))
-    value = next(place[name] for place in places if name in place)
-    if isinstance(value, staticmethod):
-        return value.__func__
-    if isinstance(value, classmethod | property):
-        return getattr(connection, name)
-    return value
+    value = next((vars(base)[name] for base in owner.__mro__ if name in vars(base)), None)
+    return value.__func__ if isinstance(value, staticmethod) else value
+
+
+def _declared(connection: "Websocket", name: str) -> Any:
+    if name in vars(connection):
+        return vars(connection)[name]
+    value = declared_by(type(connection), name)
+    return getattr(connection, name) if isinstance(value, classmethod | property) else value
 
 
 async def _ask(question: Any, connection: "Websocket") -> Any:
-    if inspect.isclass(question):
-        question = question()
     arguments = (connection, connection) if _is_method(question) else (connection,)
     answer = question(*arguments)
     if not inspect.isawaitable(answer):
@@ -94,3 +117,45 @@ def _wants_two(function: Callable[..., Any]) -> bool:
 def _is_method(question: Any) -> bool:
     # `async def auth(self, connection)` in the body of the class is a plain function here too.
     return inspect.isfunction(question) and _wants_two(question)
+
+
+def problem_with_question(question: Any) -> str | None:
+    """What is wrong with an authentication or a permission, for the system checks."""
+    if isinstance(question, str):
+        return f"{question!r} is a string: give the function or the class itself."
+    if isinstance(question, classmethod | property):
+        return None  # known only of a connection
+    for part in getattr(question, "parts", ()):  # of permissions that were combined
+        if (problem := problem_with_question(part)) is not None:
+            return problem
+    call = question if inspect.isroutine(question) else getattr(question, "__call__", None)  # noqa: B004
+    if inspect.isclass(question):
+        if inspect.isabstract(question):
+            return f"{question.__qualname__} has no __call__() of its own."
+        try:
+            inspect.signature(question).bind()
+        except TypeError:
+            return f"{question.__qualname__} wants arguments: give an instance."
+        call = vars(next((b for b in question.__mro__ if "__call__" in vars(b)), object)).get(
+            "__call__"
+        )
+    if not iscoroutinefunction(call):
+        return f"{question!r} is not async."
+    arguments = [None] * (2 if inspect.isclass(question) or _is_method(question) else 1)
+    try:
+        inspect.signature(call).bind(*arguments)
+    except TypeError:
+        return f"{question!r} must take one argument, the connection."
+    return None
+
+
+def problem_with_middleware(middleware: Any) -> str | None:
+    """What is wrong with a middleware, for the system checks."""
+    name = getattr(middleware, "__qualname__", repr(middleware))
+    try:
+        inspect.signature(middleware).bind(dispatch=None)
+    except TypeError:
+        return f"WS_MIDDLEWARES: {name} must take `dispatch`: derive it from WebsocketMiddleware."
+    if inspect.isclass(middleware) and not iscoroutinefunction(middleware.__call__):
+        return f"WS_MIDDLEWARES: {name} has no async __call__(connection)."
+    return None

@@ -50,8 +50,17 @@ class Headers:
 
     def get_cookies(self) -> dict[str, str]:
         """The cookies by name, values as they were sent; what isn't ``name=value`` is left out."""
-        pairs = (chunk.split("=", 1) for chunk in (self["cookie"] or "").split(";") if "=" in chunk)
-        return {name.strip(): value for name, value in pairs}
+        return dict(self._cookies())
+
+    def get_all_cookies(self, name: str) -> list[str]:
+        """The values of a cookie that may have been sent more than once."""
+        return [value for other, value in self._cookies() if other == name]
+
+    def _cookies(self) -> Iterator[tuple[str, str]]:
+        for chunk in (self["cookie"] or "").split(";"):
+            name, separator, value = chunk.partition("=")
+            if separator:
+                yield name.strip(), value
 
 
 class Address(NamedTuple):

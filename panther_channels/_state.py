@@ -1,9 +1,18 @@
-"""The states of a connection, and the errors that end it."""
+"""The states of a connection, what may be sent in each, and the errors that end it."""
 
+import asyncio
 import enum
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple, TypeGuard
 
 from panther_channels import status
+from panther_channels._denial import deny
 from panther_channels.exceptions import BaseError, WebsocketError
+
+logger = logging.getLogger("panther_channels")
+
+Message = MutableMapping[str, Any]
 
 
 class State(enum.Enum):
@@ -26,18 +35,158 @@ class GoneError(IllegalStateError):
     """The client has gone, or somebody outside closed the connection: nobody's mistake."""
 
 
-def verdict(error: BaseException, state: State) -> tuple[int, str, bool]:
-    """What an exception of a hook does to its connection.
+class Ending(NamedTuple):
+    """How a connection ends: what an open one is closed with, and what a handshake is answered."""
 
-    Returns:
-        The close code, the close reason, and whether it was meant: a ``BaseError`` that refuses
-        the handshake, or closes with a code other than 1011. All else is an error of the server.
+    code: int = status.WS_1008_POLICY_VIOLATION
+    reason: str = ""
+    status: int = status.HTTP_403_FORBIDDEN
+    detail: Any = "Permission Denied"
+
+
+def is_refusal(error: BaseException) -> TypeGuard[BaseError]:
+    """Whether an exception was raised on purpose, to refuse or to close."""
+    return isinstance(error, BaseError) and not isinstance(error, IllegalStateError)
+
+
+def ending_for(error: BaseException) -> Ending:
+    """What an exception of a hook asks for: its own code and detail, or 1011."""
+    if not is_refusal(error) or not isinstance(error.status_code, int):
+        return Ending(code=status.WS_1011_INTERNAL_ERROR)
+    code = http = error.status_code
+    if not status.is_sendable(code):
+        is_clients = 400 <= code < 500
+        code = status.WS_1008_POLICY_VIOLATION if is_clients else status.WS_1011_INTERNAL_ERROR
+    if not 400 <= http < 500:
+        http = status.HTTP_403_FORBIDDEN
+    return Ending(code, _shortened(error.detail), http, error.detail)
+
+
+class Socket:
+    """A WebSocket as ASGI shows it, and the one place where its state changes.
+
+    Attributes:
+        state: the state.
+        close_code: the code of the close frame that was sent or received, once it is known.
+        is_gone: whether the client, or somebody outside, ended it: not the handler.
+        was_accepted: whether it was ever open.
+        received: how many messages came in.
+        sent: how many messages went out.
     """
-    if not isinstance(error, BaseError) or isinstance(error, IllegalStateError):
-        return status.WS_1011_INTERNAL_ERROR, "", False
-    code = error.status_code
-    if not isinstance(code, int) or not status.is_sendable(code):
-        code = status.WS_1011_INTERNAL_ERROR
-    reason = str(error).encode(errors="replace")[:123].decode(errors="ignore")
-    closes = state is State.OPEN and code != status.WS_1011_INTERNAL_ERROR
-    return code, reason, closes or state in {State.CONNECTING, State.REJECTED}
+
+    scope: MutableMapping[str, Any]
+    receive: Callable[[], Awaitable[Message]]
+    asgi_send: Callable[[Message], Awaitable[None]]
+
+    def __init__(self) -> None:
+        self.state = State.CONNECTING
+        self.close_code: int | None = None
+        self.is_gone = False
+        self.was_accepted = False
+        self.received = self.sent = 0
+
+    async def accept(self, message: Message) -> None:
+        """Accept the handshake."""
+        if self.state is not State.CONNECTING:
+            raise self.illegal("close() came before the end of accept()")
+        await self.emit(message)
+        self.state = OPEN
+        self.was_accepted = True
+
+    async def close(
+        self, ending: Ending, *, with_code: bool = False, subprotocol: str | None = None
+    ) -> None:
+        """Close what is open, refuse what is connecting; raises nothing.
+
+        Args:
+            ending: what to answer.
+            with_code: accept and close at once, instead of refusing the handshake.
+            subprotocol: the one to accept with then.
+        """
+        try:
+            if self.state is State.CONNECTING:
+                self.state = State.REJECTED
+                if with_code:
+                    await self._accept_and_close(ending, subprotocol)
+                else:
+                    code, reason, status, detail = ending
+                    await deny(
+                        self.scope, self.receive, self.emit, status, detail, close=(code, reason)
+                    )
+            elif self.state is OPEN:
+                self.state = State.CLOSED
+                self.close_code = ending.code
+                await self._close_frame(ending.code, ending.reason)
+        except GoneError:
+            pass
+        except Exception:
+            logger.exception("The server took no close frame for %r", self.scope["path"])
+
+    async def _accept_and_close(self, ending: Ending, subprotocol: str | None) -> None:
+        # A browser's script sees nothing of a refused handshake, but the code of a closed socket.
+        # It fails the connection if it offered subprotocols and none is selected.
+        chosen = subprotocol or next(iter(self.scope.get("subprotocols") or ()), None)
+        await self.emit({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
+        if ending.code == status.WS_1011_INTERNAL_ERROR:  # a mistake is no refusal
+            await self._close_frame(ending.code, ending.reason)
+            return
+        is_private = ending.code >= status.WS_3000_UNAUTHORIZED
+        code = ending.code if is_private else 4000 + ending.status
+        await self._close_frame(code, ending.reason or _shortened(ending.detail))
+
+    async def _close_frame(self, code: int, reason: str) -> None:
+        await self.emit({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def emit(self, message: Message) -> None:
+        """Hand a message to the server.
+
+        Raises:
+            GoneError: the server doesn't take it any more.
+        """
+        try:
+            await self.asgi_send(message)
+        except (OSError, RuntimeError) as error:
+            raise self.gone() from error
+
+    def gone(self) -> IllegalStateError:
+        """The error for a message that the server didn't take.
+
+        OSError is ASGI's word for a client that has gone. RuntimeError is uvicorn's for a close
+        frame that overtook the message: ours from another task, or its own when it stops.
+        """
+        self.is_gone = True
+        if self.state is OPEN:
+            self.state = State.CLOSED
+        return self.illegal("the connection has ended meanwhile")
+
+    def lost(self, message: Message) -> None:
+        """Take note of ``websocket.disconnect``."""
+        code = message.get("code") or status.WS_1005_NO_STATUS_RCVD
+        if code == status.WS_1005_NO_STATUS_RCVD and "reason" not in message:
+            # uvicorn 0.54 says 1005 of a connection that was lost, too, but then gives no reason.
+            code = status.WS_1006_ABNORMAL_CLOSURE
+        if self.close_code is None:  # else it was we who closed
+            self.close_code = code
+        self.is_gone = True
+        self.state = State.CLOSED
+
+    async def look_for_the_end(self) -> None:
+        """Take what the server has queued behind a handler: the client may have gone before us."""
+        while self.state is OPEN:
+            receiving = asyncio.ensure_future(self.receive())
+            await asyncio.sleep(0)  # a queue that isn't empty answers at once
+            if not receiving.done():
+                receiving.cancel()
+                return
+            message = receiving.result()
+            if message["type"] != "websocket.receive":
+                self.lost(message)
+
+    def illegal(self, what: str) -> IllegalStateError:
+        """The error for a call that the state doesn't allow."""
+        kind = GoneError if self.is_gone else IllegalStateError
+        return kind(f"{what}; the state of this connection is {self.state.value!r}.")
+
+
+def _shortened(detail: Any) -> str:
+    return str(detail).encode(errors="replace")[:123].decode(errors="ignore")

@@ -1,29 +1,61 @@
 """The Django application."""
 
 import sys
+from typing import Any
 
 from django.apps import AppConfig
 from django.core import checks
+from django.db import transaction
+from django.db.models.signals import post_delete, post_save
 
-from panther_channels.checks import (
-    check_authentication,
-    check_channel_layer,
-    check_middlewares,
-    check_urls,
-)
+from panther_channels import _logs
+from panther_channels.authentications import QueryParamJWTAuthentication
+from panther_channels.checks import CHECKS
+from panther_channels.connections import close_group, is_user, user_group
 
 
 class PantherChannelsConfig(AppConfig):
-    """Registers the system checks, and mends daphne where it is the server."""
+    """Registers the checks, guards the logs, and mends daphne where it is the server."""
 
     name = "panther_channels"
     verbose_name = "WebSockets"
 
     def ready(self) -> None:
         """Called by Django when the settings are there."""
-        for check in (check_urls, check_middlewares, check_authentication, check_channel_layer):
+        for check in CHECKS:
             checks.register(check, checks.Tags.urls)
+        _logs.install(_token_parameters)
+        # Of all models: what is saved as a proxy of the user model is a user, too.
+        post_save.connect(_saved, dispatch_uid="panther_channels")
+        post_delete.connect(_deleted, dispatch_uid="panther_channels")
         if "daphne.server" in sys.modules:
             from panther_channels.servers import daphne
 
             daphne.install()
+
+
+def _token_parameters() -> set[str]:
+    """The names of all query parameters that carry tokens."""
+    names: set[str] = set()
+    kinds = [QueryParamJWTAuthentication]
+    while kinds:
+        kind = kinds.pop()
+        names.add(kind.parameter)
+        kinds.extend(kind.__subclasses__())
+    return names
+
+
+def _saved(*, instance: Any, using: str, **_kwargs: Any) -> None:
+    if getattr(instance, "is_active", True) is False and is_user(instance):
+        _close_after_commit(instance, "user deactivated", using)
+
+
+def _deleted(*, instance: Any, using: str, **_kwargs: Any) -> None:
+    if is_user(instance):
+        _close_after_commit(instance, "user deleted", using)
+
+
+def _close_after_commit(user: Any, reason: str, using: str) -> None:
+    group = user_group(user)  # now: after the commit, a deleted user has no primary key
+    # Robust: that Redis is away must not fail the request which saved the user.
+    transaction.on_commit(lambda: close_group(group, reason), using=using, robust=True)

@@ -1,10 +1,9 @@
 """The ASGI application: HTTP to Django, WebSockets to their classes, and the lifespan."""
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
+from collections.abc import MutableMapping
+from itertools import chain
 from typing import Any
 
 from channels.routing import URLRouter
@@ -15,16 +14,17 @@ from django.urls import URLPattern, is_valid_path
 from django.urls.resolvers import RegexPattern
 
 from panther_channels import conf, status
+from panther_channels._denial import Receive, Send, deny, respond
+from panther_channels._handshake import questions
+from panther_channels._origin import log_refusal, problem_with
+from panther_channels._request import Headers
 from panther_channels.routing import build_url_patterns
 
 logger = logging.getLogger("panther_channels")
 
-_LINGER = 1.0  # seconds that a refused connection may take to go away
 _SHUTDOWN = 10.0  # seconds that cancelled connections have for their disconnect()
 
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 def get_asgi_application(urls: dict[str, Any] | None = None) -> "Application":
@@ -45,7 +45,9 @@ def get_asgi_application(urls: dict[str, Any] | None = None) -> "Application":
             "There are no WebSocket URLs: set WS_URLS to the dotted path of a dict, such as "
             '"project.urls.websocket_urls", or hand the dict to get_asgi_application().'
         )
-    return Application(django, build_url_patterns(found))
+    patterns = build_url_patterns(found)
+    _preload(patterns)
+    return Application(django, patterns)
 
 
 class Application:
@@ -74,14 +76,23 @@ class Application:
             await self._http(scope, receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        root_path = scope.get("root_path", "")
-        serve = self._websocket if scope["path"].startswith(root_path) else _refuse
         task = asyncio.current_task()
         self._tasks.add(task)
         try:
-            await serve(scope, receive, send)
+            await self._route_websocket(scope, receive, send)
         finally:
             self._tasks.discard(task)
+
+    async def _route_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = problem_with(Headers(scope["headers"]))
+        if problem is not None:
+            log_refusal(problem, scope["path"])
+            await receive()  # websocket.connect
+            await deny(scope, receive, send, status.HTTP_403_FORBIDDEN, "Origin not allowed")
+        elif scope["path"].startswith(scope.get("root_path", "")):
+            await self._websocket(scope, receive, send)
+        else:
+            await _refuse(scope, receive, send)
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -101,6 +112,16 @@ class Application:
         return not (slashed or is_valid_path(path))
 
 
+def _preload(patterns: list[URLPattern]) -> None:
+    """Let the authentications load what they need before the first client waits for it."""
+    consumers: Any = (getattr(item.callback, "consumer_class", None) for item in patterns)
+    declared = [item.declared("auth") for item in consumers if hasattr(item, "declared")]
+    for authentication in chain.from_iterable(map(questions, [conf.authentication(), *declared])):
+        preload = getattr(authentication, "preload", None)
+        if preload is not None:
+            preload()
+
+
 def _matches(routes: Any, path: str) -> bool:
     for route in routes:
         if (match := route.pattern.match(path.lstrip("/"))) is not None:
@@ -113,38 +134,11 @@ def _matches(routes: Any, path: str) -> bool:
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     logger.info("No WebSocket URL matches the path %r.", scope["path"])
     await receive()  # websocket.connect
-    if "websocket.http.response" in (scope.get("extensions") or {}):
-        await _respond(send, status.HTTP_404_NOT_FOUND, "Not Found", prefix="websocket.")
-        # uvicorn 0.54 logs an error for an application that ends before the refused connection is
-        # lost. The first event follows from the response, the second one from the loss.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LINGER):
-                await receive()
-                await receive()
-    else:
-        await send({"type": "websocket.close", "code": status.WS_1000_NORMAL_CLOSURE})
+    await deny(scope, receive, send, status.HTTP_404_NOT_FOUND, "Not Found")
 
 
 async def _demand_upgrade(send: Send) -> None:
     detail = "This service requires use of the WebSocket protocol."  # as in Panther
     # RFC 9110 section 15.5.22: the response says what to upgrade to.
-    upgrade = [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
-    await _respond(send, status.HTTP_426_UPGRADE_REQUIRED, detail, extra=upgrade)
-
-
-async def _respond(
-    send: Send,
-    code: int,
-    detail: str,
-    *,
-    prefix: str = "",
-    extra: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    body = json.dumps({"detail": detail}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *(extra or ()),
-    ]
-    await send({"type": f"{prefix}http.response.start", "status": code, "headers": headers})
-    await send({"type": f"{prefix}http.response.body", "body": body})
+    upgrade = ((b"upgrade", b"websocket"), (b"connection", b"upgrade"))
+    await respond(send, status.HTTP_426_UPGRADE_REQUIRED, detail, extra=upgrade)

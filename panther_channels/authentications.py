@@ -1,23 +1,233 @@
-"""Who is connecting: authentications are async callables that answer with a user or ``None``."""
+"""Who is connecting: authentications are async callables that answer with a user or ``None``.
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+Each built-in one is four small steps, which a subclass can replace one by one: find the credential,
+validate it, find the user, refuse. An absent credential is ``None``, and the permissions decide;
+a bad one refuses the handshake, and the log says why, but never shows the credential.
+"""
+
+from datetime import timedelta
+from importlib import import_module
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import parse_qsl
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib import auth
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.handlers.asgi import ASGIRequest
+from django.http import Http404, HttpRequest
+
+from panther_channels._credentials import (
+    BaseAuthentication,
+    CredentialAuthentication,
+    ForeignCredentialError,
+)
+from panther_channels._expiry import expiry_of
+
+__all__ = [
+    "BaseAuthentication",
+    "CookieJWTAuthentication",
+    "CredentialAuthentication",
+    "DRFAuthentication",
+    "JWTAuthentication",
+    "QueryParamJWTAuthentication",
+    "SessionAuthentication",
+    "SubprotocolJWTAuthentication",
+]
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
 
+# What libraries let out for credentials that no client of good will sends.
+_NONSENSE = (ValueError, TypeError, OverflowError, RecursionError)
 
-class BaseAuthentication(ABC):
-    """The shape of an authentication class (Panther's ``BaseAuthentication``).
 
-    Set the class, or an instance of it, as ``auth`` of a :class:`GenericWebsocket`, or as the
-    setting ``WS_AUTHENTICATION``.
+class JWTAuthentication(CredentialAuthentication):
+    """A JSON web token in the ``Authorization`` header, by djangorestframework-simplejwt.
+
+    All of ``SIMPLE_JWT`` holds, ``AUTH_HEADER_TYPES``, ``AUTH_TOKEN_CLASSES`` and
+    ``USER_AUTHENTICATION_RULE`` among it.
     """
 
-    @abstractmethod
-    async def __call__(self, request: "Websocket") -> Any:
-        """The user, or ``None`` where no credential was sent.
+    @staticmethod
+    def preload() -> None:
+        """Import simplejwt when the server starts, not when the first client waits for it."""
+        import_module("rest_framework_simplejwt.authentication")
+        import_module("rest_framework_simplejwt.tokens")
 
-        Raises:
-            AuthenticationAPIError: the credential is bad; the handshake is refused.
-        """
+    def find_credential(self, connection: "Websocket") -> str | None:
+        """The token after ``Bearer, or another of ``AUTH_HEADER_TYPES``."""
+        # simplejwt's setting is a key of request.META.
+        name = _simplejwt().AUTH_HEADER_NAME.removeprefix("HTTP_")
+        header = connection.headers[name]
+        if not header:
+            return None
+        scheme, _, token = header.partition(" ")
+        types = _simplejwt().AUTH_HEADER_TYPES
+        known = [types] if isinstance(types, str) else types
+        if scheme.lower() not in {name.lower() for name in known}:
+            self.refuse("the Authorization header is of another type", ForeignCredentialError)
+        if not token.strip() or " " in token.strip() or "," in token:
+            self.refuse("the Authorization header must be one type and one token")
+        return token.strip()
+
+    def validate(self, credential: str) -> Any:
+        """Check the signature, the times, the type and, where simplejwt does, the blacklist."""
+        from rest_framework_simplejwt.exceptions import TokenError
+
+        if not isinstance(credential, str | bytes):
+            self.refuse("the token is no text")
+        problems = []
+        for token_class in _simplejwt().AUTH_TOKEN_CLASSES:
+            try:
+                return token_class(credential)
+            except TokenError as error:
+                problems.append(f"{token_class.__name__}: {error}")
+            except (ValueError, TypeError) as error:  # what PyJWT lets through, such as bad UTF-8
+                problems.append(f"{token_class.__name__}: {type(error).__name__}")
+        return self.refuse("; ".join(problems))
+
+    def expires_at(self, token: Any) -> float | None:
+        """The ``exp`` of the token, and the ``LEEWAY`` with which it was let in."""
+        expiry, leeway = expiry_of(token), _simplejwt().LEEWAY
+        seconds = leeway.total_seconds() if isinstance(leeway, timedelta) else leeway
+        return None if expiry is None else expiry + seconds
+
+    def find_user(self, validated: Any) -> Any:
+        """The user by ``USER_ID_CLAIM``: there, active and not revoked."""
+        from rest_framework.exceptions import APIException
+        from rest_framework_simplejwt.authentication import JWTAuthentication as SimpleJWT
+
+        try:
+            user = SimpleJWT().get_user(validated)
+        except APIException as error:
+            self.refuse(_text(error.detail))
+        except (ValueError, TypeError, OverflowError, ValidationError):
+            self.refuse("the token's user id is no user id")
+        if not _simplejwt().USER_AUTHENTICATION_RULE(user):
+            self.refuse("USER_AUTHENTICATION_RULE says no")
+        return user
+
+
+class QueryParamJWTAuthentication(JWTAuthentication):
+    """A JSON web token in the query string: ``?authorization=<token>``.
+
+    URLs are logged by proxies and kept by browsers; prefer
+    :class:`SubprotocolJWTAuthentication` for browsers.
+    """
+
+    #: The name of the query parameter.
+    parameter: ClassVar[str] = "authorization"
+
+    def find_credential(self, connection: "Websocket") -> str | None:
+        """The value of the parameter, which must not be given twice."""
+        query = connection.scope.get("query_string", b"").decode("utf-8", "replace")
+        pairs = parse_qsl(query, keep_blank_values=True)
+        values = [value for name, value in pairs if name == self.parameter]
+        return self.only(values, f"the query parameter {self.parameter!r}")
+
+
+class CookieJWTAuthentication(JWTAuthentication):
+    """A JSON web token in a cookie; a refresh token alone is nobody."""
+
+    #: The name of the cookie.
+    cookie: ClassVar[str] = "access_token"
+
+    def find_credential(self, connection: "Websocket") -> str | None:
+        """The value of the cookie, which must not be sent twice."""
+        return self.only(connection.headers.get_all_cookies(self.cookie), f"{self.cookie!r}")
+
+
+class SubprotocolJWTAuthentication(JWTAuthentication):
+    """A JSON web token as a subprotocol: the only header that a browser's script can set.
+
+    ``new WebSocket(url, ["bearer", token])``. ``accept()`` selects ``bearer`` where the class
+    selects none, so that the token doesn't come back, and stays out of URLs and logs.
+    """
+
+    #: The subprotocol before the token.
+    subprotocol: ClassVar[str] = "bearer"
+
+    def find_credential(self, connection: "Websocket") -> str | None:
+        """The subprotocol that follows ``bearer``."""
+        offered = list(connection.scope.get("subprotocols") or ())
+        if self.subprotocol not in offered:
+            return None
+        position = offered.index(self.subprotocol)
+        if len(offered) == position + 1 or offered.count(self.subprotocol) > 1:
+            self.refuse(f"after the subprotocol {self.subprotocol!r} there must be one token")
+        return str(offered[position + 1])
+
+
+class SessionAuthentication(CredentialAuthentication):
+    """Django's session cookie; the session hash is verified, as Django does for HTTP.
+
+    A cookie is sent by whatever page opens the socket: keep the check of origins on.
+    """
+
+    def find_credential(self, connection: "Websocket") -> str | None:
+        """The session key in the cookie ``SESSION_COOKIE_NAME``."""
+        name = settings.SESSION_COOKIE_NAME
+        return self.only(connection.headers.get_all_cookies(name), f"the cookie {name!r}")
+
+    def validate(self, credential: str) -> Any:
+        """The session, empty where it has ended."""
+        return import_module(settings.SESSION_ENGINE).SessionStore(credential)
+
+    def find_user(self, validated: Any) -> Any:
+        """The user who is logged in; nobody where the session knows none."""
+        # Django gives some sessions a new key here, of which a socket can't tell the browser.
+        validated.cycle_key = validated.flush = lambda: None
+        request = HttpRequest()
+        request.session = validated
+        if auth.SESSION_KEY not in validated:
+            return None
+        user = auth.get_user(request)
+        if not user.is_authenticated:
+            self.refuse("the session's user has gone, is inactive, or has a new password")
+        return user
+
+
+class DRFAuthentication(BaseAuthentication):
+    """Any authentication class of Django REST framework, such as ``TokenAuthentication``.
+
+    It is given the handshake as a GET request, and runs in the thread for database work.
+
+    Args:
+        authentication: the class, or an instance of it.
+    """
+
+    def __init__(self, authentication: Any) -> None:
+        self._authentication = authentication() if callable(authentication) else authentication
+
+    async def __call__(self, connection: "Websocket") -> Any:
+        """Ask the class, and refuse where it raises."""
+        user, connection.token = await database_sync_to_async(self._ask)(connection)
+        return user
+
+    def _ask(self, connection: "Websocket") -> tuple[Any, Any]:
+        from rest_framework.exceptions import APIException
+        from rest_framework.request import Request
+
+        scheme = {"wss": "https"}.get(connection.scheme, "http")
+        scope = {**connection.scope, "type": "http", "method": "GET", "scheme": scheme}
+        try:
+            request = Request(ASGIRequest(scope, BytesIO()))
+            return self._authentication.authenticate(request) or (None, None)
+        except APIException as error:
+            return self.refuse(_text(error.detail))
+        except (Http404, PermissionDenied, *_NONSENSE) as error:
+            return self.refuse(type(error).__name__)
+
+
+def _simplejwt() -> Any:
+    # Looked up at every use: simplejwt replaces the object when SIMPLE_JWT is overridden.
+    from rest_framework_simplejwt import settings as simplejwt
+
+    return simplejwt.api_settings
+
+
+def _text(detail: Any) -> str:
+    """The sentence in the ``detail`` of an exception of Django REST framework."""
+    return str(detail.get("detail", detail) if isinstance(detail, dict) else detail)

@@ -1,13 +1,24 @@
-"""System checks: what is wrong with the settings, before the first connection meets it."""
+"""System checks: what is wrong with the settings and classes, before a connection meets it."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from channels import DEFAULT_CHANNEL_LAYER
 from channels.layers import channel_layers
-from django.core.checks import CheckMessage, Error
+from channels.routing import get_default_application
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.asgi import ASGIHandler
 
 from panther_channels import conf
+from panther_channels._handshake import problem_with_middleware, problem_with_question, questions
+from panther_channels._origin import parse_origin
+from panther_channels.authentications import (
+    CookieJWTAuthentication,
+    QueryParamJWTAuthentication,
+    SessionAuthentication,
+)
 from panther_channels.routing import build_url_patterns
 
 
@@ -22,6 +33,34 @@ def check_urls(**_kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+def check_middlewares(**_kwargs: Any) -> list[CheckMessage]:
+    """E002: ``WS_MIDDLEWARES`` can't be read, or holds what is no middleware."""
+    hint = "WS_MIDDLEWARES is a list of middleware classes, or of their dotted paths."
+    try:
+        problems = [problem_with_middleware(item) for item in conf.middlewares()]
+    except ImproperlyConfigured as error:
+        problems = [str(error)]
+    return [
+        Error(problem, hint=hint, id="panther_channels.E002")
+        for problem in problems
+        if problem is not None
+    ]
+
+
+def check_authentication(**_kwargs: Any) -> list[CheckMessage]:
+    """E003: ``WS_AUTHENTICATION`` can't be read, or is no async callable."""
+    hint = "WS_AUTHENTICATION is an async callable, a class of one, or a list, or dotted paths."
+    try:
+        found = [problem_with_question(item) for item in questions(conf.authentication())]
+    except ImproperlyConfigured as error:
+        found = [str(error)]
+    return [
+        Error(f"WS_AUTHENTICATION: {problem}", hint=hint, id="panther_channels.E003")
+        for problem in found
+        if problem is not None
+    ]
+
+
 def check_channel_layer(**_kwargs: Any) -> list[CheckMessage]:
     """E004: ``WS_CHANNEL_LAYER`` names a layer that ``CHANNEL_LAYERS`` doesn't have."""
     alias = conf.channel_layer()
@@ -32,25 +71,117 @@ def check_channel_layer(**_kwargs: Any) -> list[CheckMessage]:
     return [Error(text, hint=hint, id="panther_channels.E004")]
 
 
-def check_middlewares(**_kwargs: Any) -> list[CheckMessage]:
-    """E002: ``WS_MIDDLEWARES`` can't be read."""
-    try:
-        conf.middlewares()
-    except ImproperlyConfigured as error:
-        hint = "WS_MIDDLEWARES is a list of middleware classes, or of their dotted paths."
-        return [Error(str(error), hint=hint, id="panther_channels.E002")]
-    return []
+def check_classes(**_kwargs: Any) -> list[CheckMessage]:
+    """E005, E006: ``auth`` or ``permissions`` of a class is no async callable."""
+    messages: list[CheckMessage] = []
+    for consumer in _consumers():
+        for name, code in (("auth", "E005"), ("permissions", "E006")):
+            for item in questions(consumer.declared(name)):
+                if (problem := problem_with_question(item)) is not None:
+                    text = f"{consumer.__qualname__}.{name}: {problem}"
+                    hint = "An async function, or a class with an async __call__(connection)."
+                    messages.append(Error(text, hint=hint, id=f"panther_channels.{code}"))
+    return messages
 
 
-def check_authentication(**_kwargs: Any) -> list[CheckMessage]:
-    """E003: ``WS_AUTHENTICATION`` can't be read."""
+def check_origins(**_kwargs: Any) -> list[CheckMessage]:
+    """E007: ``WS_ALLOWED_ORIGINS`` can't be read, or holds what is no origin."""
     try:
-        authentication = conf.authentication()
+        allowed = conf.allowed_origins() or []
     except ImproperlyConfigured as error:
-        problem = str(error)
+        problems = [str(error)]
     else:
-        if authentication is None or callable(authentication):
+        problems = [
+            f"WS_ALLOWED_ORIGINS: {item!r} is no origin."
+            for item in allowed
+            if item != "*" and not _is_origin(item.replace("://*.", "://", 1))
+        ]
+    hint = 'An origin is such as "https://example.com", "https://*.example.com", or "*".'
+    return [Error(problem, hint=hint, id="panther_channels.E007") for problem in problems]
+
+
+def check_cookies(**_kwargs: Any) -> list[CheckMessage]:
+    """W001: a cookie lets in, and so does every page of the web."""
+    try:
+        if "*" not in (conf.allowed_origins() or ()):
             return []
-        problem = f"WS_AUTHENTICATION: {authentication!r} can't be called."
-    hint = "WS_AUTHENTICATION is an async callable or a class of one, or its dotted path."
-    return [Error(problem, hint=hint, id="panther_channels.E003")]
+    except ImproperlyConfigured:
+        return []
+    hint = "Name the origins in WS_ALLOWED_ORIGINS."
+    return [
+        Warning(
+            f'{where} trusts a cookie, while WS_ALLOWED_ORIGINS is ["*"]: every page that a user '
+            "visits may connect as that user.",
+            hint=hint,
+            id="panther_channels.W001",
+        )
+        for where in _uses_of(SessionAuthentication, CookieJWTAuthentication)
+    ]
+
+
+def check_query_parameters(**_kwargs: Any) -> list[CheckMessage]:
+    """W002: tokens in URLs, in production."""
+    if settings.DEBUG:
+        return []
+    hint = "Browsers can send it as a subprotocol: use SubprotocolJWTAuthentication."
+    text = "takes a token from the URL, which proxies log and browsers remember."
+    return [
+        Warning(f"{where} {text}", hint=hint, id="panther_channels.W002")
+        for where in _uses_of(QueryParamJWTAuthentication)
+    ]
+
+
+def check_application(**_kwargs: Any) -> list[CheckMessage]:
+    """W003: ``ASGI_APPLICATION`` serves HTTP alone."""
+    if getattr(settings, "WS_URLS", None) is None or not hasattr(settings, "ASGI_APPLICATION"):
+        return []
+    try:
+        application = get_default_application()
+    except Exception:  # noqa: BLE001 - whatever it is, the server will tell
+        return []
+    application = getattr(application, "application", application)  # of Django's static files
+    if not isinstance(application, ASGIHandler):
+        return []
+    text = "WS_URLS is set, but ASGI_APPLICATION is Django's, which serves no WebSockets."
+    hint = "In asgi.py, import get_asgi_application from panther_channels.asgi."
+    return [Warning(text, hint=hint, id="panther_channels.W003")]
+
+
+CHECKS = (
+    check_urls,
+    check_middlewares,
+    check_authentication,
+    check_channel_layer,
+    check_classes,
+    check_origins,
+    check_cookies,
+    check_query_parameters,
+    check_application,
+)
+
+
+def _is_origin(item: str) -> bool:
+    return "*" not in item and parse_origin(item) is not None
+
+
+def _consumers() -> Iterator[Any]:
+    try:
+        patterns = build_url_patterns(conf.urls() or {})
+    except ImproperlyConfigured:
+        return  # E001 tells
+    callbacks = (pattern.callback for pattern in patterns)
+    consumers = (getattr(callback, "consumer_class", None) for callback in callbacks)
+    yield from dict.fromkeys(item for item in consumers if hasattr(item, "declared"))
+
+
+def _uses_of(*kinds: type) -> Iterator[str]:
+    """Where an authentication of these kinds lets in."""
+    try:
+        declared = {"WS_AUTHENTICATION": conf.authentication()}
+    except ImproperlyConfigured:
+        declared = {}
+    declared |= {f"{item.__qualname__}.auth": item.declared("auth") for item in _consumers()}
+    for where, value in declared.items():
+        for item in questions(value):
+            if issubclass(item if isinstance(item, type) else type(item), kinds):
+                yield where

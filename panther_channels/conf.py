@@ -18,8 +18,33 @@ def urls() -> Any:
 
 
 def authentication() -> Any:
-    """``WS_AUTHENTICATION``: used where a class sets no ``auth``. Default: ``None``."""
-    return _imported("WS_AUTHENTICATION", getattr(settings, "WS_AUTHENTICATION", None))
+    """``WS_AUTHENTICATION``: used where a class sets no ``auth``; one, or a list. Default: none."""
+    value = getattr(settings, "WS_AUTHENTICATION", None)
+    if isinstance(value, list | tuple):
+        return [_imported("WS_AUTHENTICATION", item) for item in value]
+    return _imported("WS_AUTHENTICATION", value)
+
+
+def allowed_origins() -> list[str] | None:
+    """``WS_ALLOWED_ORIGINS``: origins of pages that may connect. Default: ``None``, by host.
+
+    Exact ones such as ``https://example.com``, ``https://*.example.com`` for all subdomains, or
+    ``*`` for all there are.
+    """
+    value = getattr(settings, "WS_ALLOWED_ORIGINS", None)
+    if value is not None and (isinstance(value, str) or not isinstance(value, Iterable)):
+        raise ImproperlyConfigured(f"WS_ALLOWED_ORIGINS must be a list, not {value!r}.")
+    return None if value is None else [str(item).lower() for item in value]
+
+
+def close_on_token_expiry() -> bool:
+    """``WS_CLOSE_ON_TOKEN_EXPIRY``: close with 1008 when the token expires. Default: ``False``."""
+    return bool(getattr(settings, "WS_CLOSE_ON_TOKEN_EXPIRY", False))
+
+
+def trust_daphne_root_path() -> bool:
+    """``WS_TRUST_DAPHNE_ROOT_PATH``: believe that header of every client. Default: ``False``."""
+    return bool(getattr(settings, "WS_TRUST_DAPHNE_ROOT_PATH", False))
 
 
 def middlewares() -> tuple[Callable[..., Any], ...]:

@@ -1,34 +1,51 @@
-"""Connections on the channel layer: how they are reached from outside, and how they listen."""
+"""Connections on the channel layer: how they are reached from outside."""
 
-import asyncio
-import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
-from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import async_to_sync, sync_to_async
 from channels.layers import get_channel_layer
+from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import LazyObject
 
 from panther_channels import conf, status
 from panther_channels._encoding import to_event
-
-logger = logging.getLogger("panther_channels")
 
 #: The one type of event that this package sends over a channel layer.
 EVENT_TYPE = "panther_channels.connection"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_GRACE = 5.0  # seconds for an event in work when its connection ends
-_RETRY = 1.0  # seconds until the layer is asked again after it failed
 _MAX_REASON = 123  # bytes: a control frame holds 125, the code takes two (RFC 6455 section 5.5)
 
 
 def group_name(connection_id: str) -> str:
     """The group of one connection on the channel layer."""
     return f"connection.{connection_id}"
+
+
+def is_user(instance: Any) -> bool:
+    """Whether a model's instance is a user of this project."""
+    try:
+        return isinstance(instance, apps.get_model(settings.AUTH_USER_MODEL))
+    except LookupError:  # there is no django.contrib.auth
+        return False
+
+
+def user_group(user: Any) -> str | None:
+    """The group of all connections of a user; ``None`` of nobody."""
+    key = getattr(user, "pk", None)
+    if key is None:
+        return None
+    model = getattr(user, "_meta", None)  # not type(user): request.user is a lazy object
+    # What derives from the user model is that user; what has no model is simplejwt's TokenUser.
+    label = settings.AUTH_USER_MODEL
+    if model is not None and not is_user(user):
+        label = model.concrete_model._meta.label
+    # Hashed, since a primary key may hold what a group's name may not.
+    return f"user.{sha256(f'{label.lower()}:{key}'.encode()).hexdigest()[:32]}"
 
 
 def is_connection_id(value: object) -> bool:
@@ -98,7 +115,49 @@ async def close_websocket_connection(
     await _post(connection_id, {"code": code, "close": reason})
 
 
+async def close_user_websockets(
+    user: Any, code: int = status.WS_1008_POLICY_VIOLATION, reason: str = ""
+) -> None:
+    """Close all open connections of a user, in every process that shares the channel layer.
+
+    Args:
+        user: the user, an instance of a model.
+        code: the close code, 1008 by default.
+        reason: at most 123 bytes of UTF-8, empty by default.
+
+    Raises:
+        ValueError: the code can't be sent, the reason is too long, or the user was never saved.
+        TypeError: the code is no ``int``, or the reason no ``str``.
+        ImproperlyConfigured: there is no channel layer.
+    """
+    check_close(code, reason)
+    # The request.user of a view may have to be fetched yet, which no event loop may do.
+    is_lazy = isinstance(user, LazyObject)
+    group = await sync_to_async(user_group)(user) if is_lazy else user_group(user)
+    if group is None:
+        raise ValueError(f"{user!r} is no user with a primary key.")
+    await _layer().group_send(group, _close_event(code, reason))
+
+
+def close_group(group: str | None, reason: str) -> None:
+    """Close the connections of a user's group with 1008, from synchronous code."""
+    layer = get_channel_layer(conf.channel_layer())
+    if group is not None and layer is not None:
+        event = _close_event(status.WS_1008_POLICY_VIOLATION, reason)
+        async_to_sync(layer.group_send)(group, event)
+
+
+def _close_event(code: int, reason: str) -> dict[str, Any]:
+    return {"type": EVENT_TYPE, "code": code, "close": reason}
+
+
 async def _post(connection_id: str, event: dict[str, Any]) -> None:
+    layer = _layer()
+    if is_connection_id(connection_id):
+        await layer.group_send(group_name(connection_id), {"type": EVENT_TYPE, **event})
+
+
+def _layer() -> Any:
     alias = conf.channel_layer()
     layer = get_channel_layer(alias)
     if layer is None:
@@ -108,106 +167,4 @@ async def _post(connection_id: str, event: dict[str, Any]) -> None:
             '{"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", '
             '"CONFIG": {"hosts": ["redis://127.0.0.1:6379"]}}.'
         )
-    if is_connection_id(connection_id):
-        await layer.group_send(group_name(connection_id), {"type": EVENT_TYPE, **event})
-
-
-@lru_cache(maxsize=256)
-def is_ours(consumer: Any, name: str) -> bool:
-    """Whether a class has a method from this package, Channels or Python, not its own."""
-    definer = next((base for base in consumer.__mro__ if name in vars(base)), object)
-    return definer.__module__.partition(".")[0] in {"panther_channels", "channels", "builtins"}
-
-
-@lru_cache(maxsize=256)
-def event_handler(consumer: Any, event_type: str) -> str | None:
-    """The name of the method that a class has for a type of event, as Channels names it.
-
-    Never one whose name this package, Channels or Python knows: an event from the layer must not
-    pass for one of the server, nor call ``close()``.
-    """
-    name = event_type.replace(".", "_")
-    if name.startswith("_") or any(
-        name in vars(base) for base in consumer.__mro__ if is_ours(base, "__module__")
-    ):
-        return None
-    return name if iscoroutinefunction(getattr(consumer, name, None)) else None
-
-
-class Inbox:
-    """A channel of one connection on a layer: its groups, and the task that hands over its events.
-
-    Args:
-        layer: a channel layer.
-        name: what ``layer.new_channel()`` gave.
-    """
-
-    def __init__(self, layer: Any, name: str) -> None:
-        self._layer = layer
-        self._name = name
-        self._groups: list[str] = []
-        self._task: asyncio.Task[None] | None = None
-        self._waiting = False
-
-    async def join(self, groups: Iterable[str]) -> None:
-        """Become a member of groups, all of which :meth:`leave` leaves."""
-        for group in groups:
-            self._groups.append(group)
-            await self._layer.group_add(group, self._name)
-
-    def start(
-        self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
-    ) -> None:
-        """Hand every event to ``handle``, one after the other, for as long as ``wanted()``."""
-        self._task = asyncio.create_task(self._pump(handle, wanted))
-
-    async def leave(self) -> None:
-        """Leave the groups, end the task and give the channel up; logs what the layer raises."""
-        for group in self._groups:
-            try:
-                await self._layer.group_discard(group, self._name)
-            except Exception:
-                logger.exception("The channel layer failed to remove a connection from %r.", group)
-        if self._task is not None and not self._waiting:
-            await asyncio.wait({self._task}, timeout=_GRACE)
-        if self._task is not None:
-            await _cancel(self._task)
-        # Where nothing came in its last moment, the layer has forgotten the channel already.
-        if not self._waiting or self._name in getattr(self._layer, "channels", ()):
-            await self._release()
-
-    async def _pump(
-        self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
-    ) -> None:
-        while wanted():
-            self._waiting = True
-            try:
-                event = await self._layer.receive(self._name)
-            except Exception:
-                logger.exception("The channel layer failed; asking it again in %s s.", _RETRY)
-                await asyncio.sleep(_RETRY)
-                continue
-            self._waiting = False
-            await handle(event)
-
-    async def _release(self) -> None:
-        # A channel layer forgets a channel when a receive() on it is cancelled, and has no other
-        # way. Where the task was not in receive() when it ended, that is made up for here.
-        for _ in range(1000):
-            receiving = asyncio.ensure_future(self._layer.receive(self._name))
-            done, _pending = await asyncio.wait({receiving}, timeout=0.01)
-            if not done:
-                await _cancel(receiving)
-                return
-            with suppress(Exception):
-                receiving.result()
-
-
-async def _cancel(task: "asyncio.Future[Any]") -> None:
-    # Python 3.11's wait_for() may swallow a cancellation (redis-py uses it): ask twice, never wait
-    # without a limit.
-    for _ in range(2):
-        task.cancel()
-        await asyncio.wait({task}, timeout=1.0)
-        if task.done():
-            return
+    return layer

@@ -1,5 +1,7 @@
 """Code around every connection: middlewares see it before it is opened and after it has ended."""
 
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -27,3 +29,34 @@ class WebsocketMiddleware:
     async def __call__(self, connection: "Websocket") -> "Websocket":
         """Let the connection pass; returns it when it has ended."""
         return await self.dispatch(connection=connection)
+
+
+class WebsocketMonitoringMiddleware(WebsocketMiddleware):
+    """One log line when a connection begins, and one when it has ended (Panther's name).
+
+    On the logger ``panther_channels.monitoring``, with level INFO: path, client, seconds, state,
+    and how many messages came in and went out::
+
+        WS | /ws/book/ | 127.0.0.1:50000 | - | Connected
+        WS | /ws/book/ | 127.0.0.1:50000 | 12.345 | Closed | 3 in | 4 out
+    """
+
+    logger = logging.getLogger("panther_channels.monitoring")
+
+    async def __call__(self, connection: "Websocket") -> "Websocket":
+        """Log around the connection."""
+        start = time.perf_counter()
+        path, client = repr(connection.path)[1:-1], connection.client
+        self.logger.info("WS | %s | %s | - | %s", path, client, connection.state)
+        try:
+            return await self.dispatch(connection=connection)
+        finally:
+            self.logger.info(
+                "WS | %s | %s | %.3f | %s | %d in | %d out",
+                path,
+                client,
+                time.perf_counter() - start,
+                connection.state,
+                connection.messages_received,
+                connection.messages_sent,
+            )

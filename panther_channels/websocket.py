@@ -1,17 +1,21 @@
 """WebSockets as Panther writes them: a class with hooks, and two functions to reach it."""
 
+import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels import status
 from panther_channels._consumer import Connection
 from panther_channels._encoding import to_json
 from panther_channels._request import Address, Headers, query_params
-from panther_channels._state import OPEN, State
+from panther_channels._state import OPEN, Ending, State
 from panther_channels.connections import (
     check_close,
+    close_user_websockets,
     close_websocket_connection,
     send_message_to_websocket,
 )
@@ -19,9 +23,12 @@ from panther_channels.connections import (
 __all__ = [
     "GenericWebsocket",
     "Websocket",
+    "close_user_websockets",
     "close_websocket_connection",
     "send_message_to_websocket",
 ]
+
+logger = logging.getLogger("panther_channels")
 
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -32,11 +39,8 @@ class Websocket(Connection):
     Annotations use this name; to write a handler, subclass :class:`GenericWebsocket`.
     """
 
-    auth: Callable[..., Any] | None = None
+    auth: Any = None
     permissions: Any = None
-
-    #: The authenticated user, or ``None``.
-    user: Any = None
 
     @property
     def connection_id(self) -> str:
@@ -49,17 +53,27 @@ class Websocket(Connection):
     @property
     def state(self) -> str:
         """One of "Connected" (not decided yet), "Accepted", "Closed" and "Rejected"."""
-        return self._state.value
+        return self._socket.state.value
 
     @property
     def is_connected(self) -> bool:
         """Whether the connection is open."""
-        return self._state is OPEN
+        return self._socket.state is OPEN
+
+    @property
+    def messages_received(self) -> int:
+        """How many messages the client has sent so far."""
+        return self._socket.received
+
+    @property
+    def messages_sent(self) -> int:
+        """How many messages it has been sent so far."""
+        return self._socket.sent
 
     @property
     def is_rejected(self) -> bool:
         """Whether the handshake was refused."""
-        return self._state is State.REJECTED
+        return self._socket.state is State.REJECTED
 
     @cached_property
     def headers(self) -> Headers:
@@ -105,6 +119,7 @@ class Websocket(Connection):
 
         Args:
             subprotocol: one of those that the client offered (``scope["subprotocols"]``).
+                Default: the one that carried the token, if one did.
             headers: more headers for the response, as a dict or as ASGI's pairs of bytes.
 
         Raises:
@@ -112,9 +127,11 @@ class Websocket(Connection):
             ValueError: the client didn't offer the subprotocol (RFC 6455 section 4.2.2), or a
                 header holds a line break or another control character.
         """
+        subprotocol = subprotocol or self.default_subprotocol
         offered = self.scope.get("subprotocols") or []
         if subprotocol is not None and subprotocol not in offered:
-            raise ValueError(f"The client offered the subprotocols {offered}, not {subprotocol!r}.")
+            # Not which it did offer: a token may be among them.
+            raise ValueError(f"The client didn't offer the subprotocol {subprotocol!r}.")
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         encoded = [(_header_part(name).lower(), _header_part(value)) for name, value in pairs]
         await self._accept(
@@ -131,18 +148,20 @@ class Websocket(Connection):
             WebsocketError: the connection is not open, or the client has gone.
             TypeError: the data can't be encoded as JSON.
         """
-        if self._state is not OPEN:
-            raise self._illegal("send() is legal between accept() and the end of the connection")
+        socket = self._socket
+        if socket.state is not OPEN:
+            raise socket.illegal("send() is legal between accept() and the end of the connection")
         if isinstance(data, str):
             message: dict[str, Any] = {"type": "websocket.send", "text": data}
         elif isinstance(data, bytes):
             message = {"type": "websocket.send", "bytes": data}
         else:
             message = {"type": "websocket.send", "text": to_json(data)}
-        try:  # not by _emit(): a coroutine less for every message
-            await self._asgi_send(message)
+        try:  # not by socket.emit(): a coroutine less for every message
+            await socket.asgi_send(message)
         except (OSError, RuntimeError) as error:
-            raise self._gone() from error
+            raise socket.gone() from error
+        socket.sent += 1
 
     async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection; before ``accept()`` that refuses the handshake (HTTP 403).
@@ -158,7 +177,30 @@ class Websocket(Connection):
             TypeError: the code is no ``int``, or the reason no ``str``.
         """
         check_close(code, reason)
-        await self._close(code, reason)
+        if self._socket.state is State.CONNECTING:
+            # Of the client's side, there is at most the reason in the answer.
+            logger.info("WebSocket %r was refused by close(%d, %r).", self.path, code, reason)
+        await self._close(Ending(code, reason, detail=reason or Ending().detail))
+
+    async def refresh_token(self, token: str) -> None:
+        """Take a fresh token of the same user, and with it its later expiry.
+
+        Args:
+            token: a token of the kind that let this connection in.
+
+        Raises:
+            AuthenticationAPIError: the token is bad, or of another user; uncaught, it closes the
+                connection with 1008.
+            ImproperlyConfigured: no authentication with tokens let this connection in.
+        """
+        refresh = getattr(self.authentication, "refresh", None)
+        if refresh is None:
+            raise ImproperlyConfigured(
+                f"{type(self).__qualname__}.refresh_token(): this connection was not let in by a "
+                "token"
+            )
+        await refresh(self, token)
+        self._watch_token()
 
     async def connect(self, *args: Any, **path_variables: Any) -> None:
         """Decide on the connection: ``accept()`` it, or leave it, which refuses it (HTTP 403).
@@ -194,9 +236,16 @@ class GenericWebsocket(Websocket):
 
     Attributes:
         auth: an async callable, or a class of one, that takes the connection and returns the
-            user or ``None``, or raises to refuse. Default: the setting ``WS_AUTHENTICATION``.
+            user or ``None``, or raises to refuse; or a list, of which the first that finds a user
+            counts. Default: the setting ``WS_AUTHENTICATION``.
         permissions: one, or a list, of async callables, or classes of them, that take the
             connection; a falsy answer refuses it. Default: none.
+        close_on_token_expiry: close with 1008 when the token expires by which the connection was
+            let in. Default: the setting ``WS_CLOSE_ON_TOKEN_EXPIRY``.
+        reject_with_close_code: accept a refused handshake and close it at once, with 4401 or 4403
+            and the reason, which is all that a browser's script can see. Default: ``False``.
+        user: the authenticated user, or ``None``.
+        token: the claims of the token by which the connection was let in, or ``None``.
         groups: groups of the channel layer to be in while the connection is open. Default: none.
     """
 

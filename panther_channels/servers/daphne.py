@@ -7,7 +7,8 @@ says what daphne does without it, and has a test that fails once daphne no longe
 import asyncio
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from http.client import responses
 from typing import Any
 
 # First, for it installs the reactor that runs on asyncio; autobahn alone would take another one.
@@ -15,15 +16,20 @@ from daphne.server import Server  # isort: skip
 from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
 from daphne import ws_protocol
 from daphne.utils import HEADER_NAME_RE
+from django.conf import settings
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 
-from panther_channels import status
+from panther_channels import conf, status
+from panther_channels._logs import redact
 
 logger = logging.getLogger("panther_channels")
 
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# A response ends with the connection, and is not chunked.
+_OUR_HEADERS = (b"connection", b"transfer-encoding")
 _daphne_create_application = Server.create_application
+_daphne_log_action = Server.log_action
 
 
 def install() -> None:
@@ -36,6 +42,7 @@ def install() -> None:
     ws_protocol.WebSocketFactory.protocol = WebSocketProtocol
     Server.create_application = _create_application
     Server.kill_all_applications = _kill_all_applications
+    Server.log_action = _log_action
     # For autobahn, a client that answers our 1014 with the same has broken the protocol.
     if status.WS_1014_BAD_GATEWAY not in AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED:
         AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.append(status.WS_1014_BAD_GATEWAY)
@@ -46,6 +53,8 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
 
     muted: bool
     data: bytes
+    # The answer of a refusal, once it was begun.
+    denial: "_Denial | None" = None
 
     # autobahn answers a client's close frame with 1000, so that 1000 is what the client's own code
     # sees; RFC 6455 section 5.5.1 echoes what was received.
@@ -56,6 +65,14 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         if self.data.startswith(b"GET //"):
             self.data = b"GET /" + self.data[4:].lstrip(b"/")
         super().processHandshake()
+
+    def onConnect(self, request: Any) -> Deferred[Any]:  # noqa: N802
+        """Subprotocols that are not ASCII: daphne fails on them with 500 and a traceback."""
+        name = "sec-websocket-protocol"
+        if name in request.headers:
+            request.headers[name] = request.headers[name].encode("ascii", "ignore").decode()
+        offered: Deferred[Any] = super().onConnect(request)
+        return offered
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         """After the close: between a close frame and the end of TCP, daphne's send() raises.
@@ -70,6 +87,10 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             self._send(message)
         elif kind == "websocket.close" and self.state == self.STATE_OPEN:
             self._close(message)
+        elif kind in ("websocket.http.response.start", "websocket.http.response.body"):
+            self._deny(message)
+        elif self.denial is not None:
+            raise ValueError(f"a response was begun: its body must follow, not {kind}")
         elif kind == "websocket.accept":
             self._accept(message)
         else:
@@ -105,14 +126,43 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             raise ValueError("the socket is already accepted")
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self.websocket_protocols:
-            offered = self.websocket_protocols
-            raise ValueError(f"the client offered the subprotocols {offered}, not {subprotocol!r}")
+            raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
         self.serverAccept((subprotocol, _header_values(message.get("headers") or ())))
+
+    def _deny(self, message: dict[str, Any]) -> None:
+        """A refusal with an answer, which daphne ignores: "websocket.http.response"."""
+        if self.state != self.STATE_CONNECTING:
+            raise ValueError("the socket is already accepted")
+        if message["type"] == "websocket.http.response.start":
+            if self.denial is not None:
+                raise ValueError("the response was begun already")
+            self.denial = _Denial(message.get("status"), message.get("headers") or ())
+            return
+        if self.denial is None:
+            raise ValueError("there is no response yet that this could be the body of")
+        self.denial.body += message.get("body", b"")
+        if not message.get("more_body", False):
+            self.denial.is_whole = True
+            self.serverReject()
+
+    def sendHttpErrorResponse(  # noqa: N802
+        self,
+        code: int,
+        reason: str,
+        responseHeaders: Any = None,  # noqa: N803
+    ) -> None:
+        """Where the refusal comes out of autobahn; its own answer has neither headers nor body."""
+        if self.denial is not None and self.denial.is_whole:
+            self.sendData(bytes(self.denial))
+        else:
+            super().sendHttpErrorResponse(code, reason, responseHeaders)
 
     def onClose(self, was_clean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802
         """The client's close: daphne tells no reason, and None for a frame without a code."""
         queue = None if self.muted else getattr(self, "application_queue", None)
         self.muted = True  # daphne leaves the event to us then
+        # Of a refused connection that takes its time, daphne has forgotten that it was there.
+        self.server.connections.setdefault(self, {})
         super().onClose(was_clean, code, reason)
         if queue is not None:
             code = status.WS_1005_NO_STATUS_RCVD if code is None else code
@@ -121,7 +171,7 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def complete_scope(self, scope: dict[str, Any]) -> None:
-        """The scope: in daphne's there is neither scheme nor http_version.
+        """The scope: in daphne's there is no scheme, no http_version, and no extension.
 
         Its subprotocols are percent-decoded, and accept() has to name one as it was offered.
         """
@@ -134,6 +184,7 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         scope["scheme"] = "wss" if secure else "ws"
         scope["http_version"] = "1.1"
         scope["subprotocols"] = list(self.websocket_protocols)
+        scope["extensions"] = {"websocket.http.response": {}}
 
     def application_done(self, application: asyncio.Future[object]) -> None:
         """The application's end: daphne leaves the socket open, or for an exception up to a second.
@@ -162,22 +213,54 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             self.sendCloseFrame(code=code)  # nothing, if the close has begun
 
 
+class _Denial:
+    """The answer to a handshake that is refused, as it grows."""
+
+    def __init__(self, code: object, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        if not isinstance(code, int) or not 200 <= code < 600:
+            raise ValueError(f"{code!r} is no status from 200 to 599")
+        self.code = code
+        self.headers = [pair for pair in _checked(headers) if pair[0].lower() not in _OUR_HEADERS]
+        self.body = bytearray()
+        self.is_whole = False
+
+    def __bytes__(self) -> bytes:
+        phrase = responses.get(self.code, "").encode()
+        ours = [(b"Connection", b"close")]
+        if not any(name.lower() == b"content-length" for name, _ in self.headers):
+            ours.append((b"Content-Length", b"%d" % len(self.body)))
+        lines = [b"%s: %s\r\n" % pair for pair in (*self.headers, *ours)]
+        return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (self.code, phrase, b"".join(lines), self.body)
+
+
 def _header_values(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    """ASGI's headers as autobahn takes them, which checks nothing and writes UTF-8."""
+    """ASGI's headers as autobahn takes them, which writes UTF-8."""
     values: dict[str, list[str]] = {}
+    for name, value in _checked(headers):
+        values.setdefault(name.decode(), []).append(value.decode())
+    return values
+
+
+def _checked(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    """The headers of a response, of which autobahn checks nothing."""
     for name, value in headers:
         if (
             not HEADER_NAME_RE.fullmatch(name)
             or _CONTROL_CHARACTER.search(value)
             or name.lower() == b"sec-websocket-protocol"  # ASGI has a field for it
         ):
-            raise ValueError(f"{name!r}: {value!r} cannot be a header of an accept")
-        values.setdefault(name.decode(), []).append(value.decode())
-    return values
+            raise ValueError(f"{name!r}: {value!r} cannot be a header of the response")
+        yield name, value
 
 
 def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> Any:
-    """In place of `Server.create_application`, which alone sees the scope and starts the task."""
+    """In place of `Server.create_application`, which alone sees the scope and starts the task.
+
+    The root path: daphne takes it from the header Daphne-Root-Path of whoever sends one, and with
+    it a client can have a path served that a proxy in front of us does not let through.
+    """
+    if not (settings.configured and conf.trust_daphne_root_path()):
+        scope["root_path"] = server.root_path
     if not isinstance(protocol, WebSocketProtocol):
         return _daphne_create_application(server, protocol, scope)
     protocol.complete_scope(scope)
@@ -186,6 +269,12 @@ def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> An
     if application is not None:
         application.add_done_callback(protocol.application_done)
     return queue
+
+
+def _log_action(server: Any, protocol: str, action: str, details: dict[str, Any]) -> None:
+    """The access log: daphne prints the whole query of a request, also what is a token in it."""
+    details = {**details, "path": redact(details["path"])}
+    _daphne_log_action(server, protocol, action, details)
 
 
 def _kill_all_applications(server: Any) -> Deferred[object] | None:

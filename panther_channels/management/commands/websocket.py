@@ -82,4 +82,9 @@ def _message(options: dict[str, Any]) -> Any:
         return sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     if text == "-":
         text = sys.stdin.buffer.read().decode()
-    return orjson.loads(text) if options["json"] else text
+    if not options["json"]:
+        return text
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        raise CommandError(f"TEXT is not JSON: {error}") from error

@@ -1,0 +1,100 @@
+"""The four steps of an authentication by a credential, of which a subclass can replace each."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from channels.db import database_sync_to_async
+
+from panther_channels._expiry import expiry_of
+from panther_channels.exceptions import AuthenticationAPIError
+
+if TYPE_CHECKING:
+    from panther_channels.websocket import Websocket
+
+logger = logging.getLogger("panther_channels")
+
+
+class ForeignCredentialError(AuthenticationAPIError):
+    """There is a credential, but of a kind that another authentication may understand."""
+
+
+class BaseAuthentication(ABC):
+    """The shape of an authentication class (Panther's ``BaseAuthentication``).
+
+    Set the class, an instance of it, or a list of them as ``auth`` of a
+    :class:`GenericWebsocket`, or as the setting ``WS_AUTHENTICATION``.
+    """
+
+    @abstractmethod
+    async def __call__(self, connection: "Websocket") -> Any:
+        """The user, or ``None`` where no credential was sent.
+
+        Raises:
+            AuthenticationAPIError: the credential is bad; the handshake is refused.
+        """
+
+    def only(self, values: Sequence[str], what: str) -> str | None:
+        """The one value of a credential, ``None`` where there is none; refuses several."""
+        if len(values) > 1:
+            self.refuse(f"{what} was sent {len(values)} times")
+        return values[0] if values and values[0] else None
+
+    def refuse(self, reason: str, error: type[AuthenticationAPIError] | None = None) -> NoReturn:
+        """The fourth step: log the reason, and refuse without telling it to the client.
+
+        Args:
+            reason: what is wrong, for the log; must not hold the credential.
+            error: the exception to raise, ``AuthenticationAPIError`` by default.
+        """
+        logger.info("%s refused a connection: %s", type(self).__name__, reason)
+        raise (error or AuthenticationAPIError)
+
+
+class CredentialAuthentication(BaseAuthentication):
+    """The four steps, to subclass for a credential of your own.
+
+    The second and the third step run in the thread for database work, as one.
+    """
+
+    async def __call__(self, connection: "Websocket") -> Any:
+        """Take the steps one after the other."""
+        credential = self.find_credential(connection)
+        if credential is None:
+            return None
+        user, validated = await database_sync_to_async(self._find)(credential)
+        if user is not None:
+            connection.token = validated
+        return user
+
+    def expires_at(self, token: Any) -> float | None:
+        """When a token ceases to let in, in seconds since the epoch; ``None`` for never."""
+        return expiry_of(token)
+
+    async def refresh(self, connection: "Websocket", credential: Any) -> None:
+        """Take a fresh credential of the same user, for ``connection.refresh_token()``.
+
+        Raises:
+            AuthenticationAPIError: it is bad, or of another user.
+        """
+        user, token = await database_sync_to_async(self._find)(credential)
+        if user is None or user != connection.user:
+            self.refuse("the fresh credential is of another user")
+        connection.user, connection.token = user, token
+
+    def _find(self, credential: Any) -> tuple[Any, Any]:
+        validated = self.validate(credential)
+        return self.find_user(validated), validated
+
+    @abstractmethod
+    def find_credential(self, connection: "Websocket") -> Any:
+        """The first step: the credential of the request, or ``None``."""
+
+    @abstractmethod
+    def validate(self, credential: Any) -> Any:
+        """The second step, in a thread: what the credential says, once it is known to be true."""
+
+    @abstractmethod
+    def find_user(self, validated: Any) -> Any:
+        """The third step, in a thread: the user of whom it speaks."""

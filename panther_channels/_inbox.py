@@ -1,0 +1,116 @@
+"""What a connection receives over the channel layer, and which of its methods that may reach."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+logger = logging.getLogger("panther_channels")
+
+_GRACE = 5.0  # seconds for an event in work when its connection ends
+_RETRY = 1.0  # seconds until the layer is asked again after it failed
+
+
+@lru_cache(maxsize=256)
+def is_ours(consumer: Any, name: str) -> bool:
+    """Whether a class has a method from this package, Channels or Python, not its own."""
+    definer = next((base for base in consumer.__mro__ if name in vars(base)), object)
+    return definer.__module__.partition(".")[0] in {"panther_channels", "channels", "builtins"}
+
+
+@lru_cache(maxsize=256)
+def event_handler(consumer: Any, event_type: str) -> str | None:
+    """The name of the method that a class has for a type of event, as Channels names it.
+
+    Never one whose name this package, Channels or Python knows: an event from the layer must not
+    pass for one of the server, nor call ``close()``.
+    """
+    name = event_type.replace(".", "_")
+    if name.startswith("_") or any(
+        name in vars(base) for base in consumer.__mro__ if is_ours(base, "__module__")
+    ):
+        return None
+    return name if iscoroutinefunction(getattr(consumer, name, None)) else None
+
+
+class Inbox:
+    """A channel of one connection on a layer: its groups, and the task that hands over its events.
+
+    Args:
+        layer: a channel layer.
+        name: what ``layer.new_channel()`` gave.
+    """
+
+    def __init__(self, layer: Any, name: str) -> None:
+        self._layer = layer
+        self._name = name
+        self._groups: list[str] = []
+        self._task: asyncio.Task[None] | None = None
+        self._waiting = False
+
+    async def join(self, groups: Iterable[str]) -> None:
+        """Become a member of groups, all of which :meth:`leave` leaves."""
+        for group in groups:
+            self._groups.append(group)
+            await self._layer.group_add(group, self._name)
+
+    def start(
+        self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
+    ) -> None:
+        """Hand every event to ``handle``, one after the other, for as long as ``wanted()``."""
+        self._task = asyncio.create_task(self._pump(handle, wanted))
+
+    async def leave(self) -> None:
+        """Leave the groups, end the task and give the channel up; logs what the layer raises."""
+        for group in self._groups:
+            try:
+                await self._layer.group_discard(group, self._name)
+            except Exception:
+                logger.exception("The channel layer failed to remove a connection from %r.", group)
+        if self._task is not None and not self._waiting:
+            await asyncio.wait({self._task}, timeout=_GRACE)
+        if self._task is not None:
+            await _cancel(self._task)
+        # Where nothing came in its last moment, the layer has forgotten the channel already.
+        if not self._waiting or self._name in getattr(self._layer, "channels", ()):
+            await self._release()
+
+    async def _pump(
+        self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
+    ) -> None:
+        while wanted():
+            self._waiting = True
+            try:
+                event = await self._layer.receive(self._name)
+            except Exception:
+                logger.exception("The channel layer failed; asking it again in %s s.", _RETRY)
+                await asyncio.sleep(_RETRY)
+                continue
+            self._waiting = False
+            await handle(event)
+
+    async def _release(self) -> None:
+        # A channel layer forgets a channel when a receive() on it is cancelled, and has no other
+        # way. Where the task was not in receive() when it ended, that is made up for here.
+        for _ in range(1000):
+            receiving = asyncio.ensure_future(self._layer.receive(self._name))
+            done, _pending = await asyncio.wait({receiving}, timeout=0.01)
+            if not done:
+                await _cancel(receiving)
+                return
+            with suppress(Exception):
+                receiving.result()
+
+
+async def _cancel(task: "asyncio.Future[Any]") -> None:
+    # Python 3.11's wait_for() may swallow a cancellation (redis-py uses it): ask twice, never wait
+    # without a limit.
+    for _ in range(2):
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+        if task.done():
+            return

@@ -1,0 +1,124 @@
+"""Which ``Host`` and which ``Origin`` may open a WebSocket.
+
+A browser lets every page open a WebSocket to every site, and sends the site's cookies along; only
+the ``Origin`` header tells the page (RFC 6455 section 10.2). A request without one is not of a
+browser.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+from django.http.request import validate_host
+
+from panther_channels import conf
+from panther_channels._request import Headers
+
+logger = logging.getLogger("panther_channels")
+
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_LOG_INTERVAL = 60.0  # seconds between two lines on one origin
+_MOST_LOGGED = 1000  # origins remembered for that
+
+_logged: dict[str, float] = {}
+
+
+class Origin(NamedTuple):
+    """A web origin (RFC 6454): a scheme, a host in lower case, and a port."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def parse_origin(value: str) -> Origin | None:
+    """Take an ``Origin`` apart; ``None`` for ``null`` and for what is none."""
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return None
+    scheme, host = parts.scheme.lower(), (parts.hostname or "").rstrip(".")
+    rest = (parts.path, parts.query, parts.fragment, parts.username, parts.password)
+    # urlsplit() drops control characters; and a host of no label would match a wildcard.
+    if not all("!" <= character <= "~" for character in value) or "," in value:
+        return None
+    if not scheme or not host or host.startswith(".") or any(rest):
+        return None
+    return Origin(scheme, host, _PORTS.get(scheme) if port is None else port)
+
+
+class _Handshake(HttpRequest):
+    """As much of a request as Django needs to tell and check the host."""
+
+    def __init__(self, headers: Headers) -> None:  # and no more, for it is done at every handshake
+        names = ("host", "x-forwarded-host")
+        self.META = {
+            f"HTTP_{name.upper().replace('-', '_')}": headers[name] or ""
+            for name in names
+            if name in headers
+        }
+
+
+def problem_with(headers: Headers) -> str | None:
+    """Why a handshake with these headers is refused, for the log; ``None`` where it may go on."""
+    try:
+        host = _Handshake(headers).get_host()
+    except (DisallowedHost, KeyError):
+        return f"the host {headers['host']!r} is not in ALLOWED_HOSTS"
+    if "origin" not in headers:
+        return None
+    value = headers["origin"] or ""
+    origin = parse_origin(value)
+    allowed = conf.allowed_origins()
+    if allowed is not None and "*" in allowed:
+        return None
+    if origin is None:
+        return f"the origin {value!r} is none"
+    if allowed is not None:
+        if any(_matches(origin, pattern) for pattern in allowed):
+            return None
+        return f"the origin {value!r} is not in WS_ALLOWED_ORIGINS: add it there"
+    if _is_allowed_host(origin.host, host):
+        return None
+    return f"the origin {value!r} is not allowed by ALLOWED_HOSTS: add it to WS_ALLOWED_ORIGINS"
+
+
+def _matches(origin: Origin, pattern: str) -> bool:
+    scheme, separator, host = pattern.partition("://")
+    if separator and host.startswith("*."):
+        allowed = parse_origin(f"{scheme}://{host[2:]}")
+        return (
+            allowed is not None
+            and (origin.scheme, origin.port) == (allowed.scheme, allowed.port)
+            and origin.host.endswith(f".{allowed.host}")
+        )
+    return origin == parse_origin(pattern)
+
+
+def _is_allowed_host(host: str, own_host: str) -> bool:
+    allowed: Iterable[str] = settings.ALLOWED_HOSTS
+    if not allowed and settings.DEBUG:
+        allowed = [".localhost", "127.0.0.1", "[::1]"]  # as Django does
+    if "*" in allowed:
+        # This says that any name may lead here, not that any page may act for our users.
+        own = parse_origin(f"http://{own_host}")
+        return own is not None and host == own.host
+    return validate_host(f"[{host}]" if ":" in host else host, allowed)
+
+
+def log_refusal(problem: str, path: str) -> None:
+    """Log a refusal, the same one at most once a minute: anybody can ask for more."""
+    now = time.monotonic()
+    if now - _logged.get(problem, -_LOG_INTERVAL) < _LOG_INTERVAL:
+        return
+    for known in [item for item, then in _logged.items() if now - then >= _LOG_INTERVAL]:
+        del _logged[known]
+    if len(_logged) < _MOST_LOGGED:
+        _logged[problem] = now
+        logger.warning("WebSocket %r was refused: %s.", path, problem)
