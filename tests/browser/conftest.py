@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import GetRedis
-from tests.servers import ROOT, RunServer, Server, ServerName
+from tests.servers import ROOT, RunServer, Server, ServerName, manage
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "testproject.settings"}
 ARGUMENTS = [
@@ -68,15 +68,19 @@ def start_site(
 ) -> Iterator[StartSite]:
     """Starts the site: with `manage.py runserver`, which is daphne, or with uvicorn.
 
-    `start_site("daphne", redis=True)`. A server is started once and then shared.
+    `start_site("daphne", redis=True)`. A server is started once and then shared. All of them have
+    one database.
     """
     folder = tmp_path_factory.mktemp("site")
+    settings = {**SETTINGS, "DATABASE": str(folder / "db.sqlite3")}
+    migrated = manage("migrate", "--verbosity", "0", env=settings)
+    assert migrated.returncode == 0, migrated.stderr
     sites: dict[tuple[ServerName, bool], Server] = {}
     with contextlib.ExitStack() as running:
 
         def start(name: ServerName, *, redis: bool) -> Server:
             if (name, redis) not in sites:
-                env = {**SETTINGS, "REDIS_URL": get_redis().url if redis else ""}
+                env = {**settings, "REDIS_URL": get_redis().url if redis else ""}
                 log_path = folder / f"{name}-{len(sites) + 1}.log"
                 sites[name, redis] = running.enter_context(_build_site(name, log_path, env))
             return sites[name, redis]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE, OpenPage, StartSite
+from tests.browser.conftest import PATIENCE, SETTINGS, OpenPage, StartSite
 from tests.servers import Server, manage
 
 pytestmark = pytest.mark.browser
@@ -134,3 +134,59 @@ class TestRooms:
         page.get_by_role("button", name="Enter").click()
         expect(state(page)).to_have_text("connected")
         return page
+
+
+class TestPrivate:
+    def test_who_is_logged_in_is_greeted_until_the_logout(self, open_page: OpenPage, site: Server):
+        page = open_page(f"{site.url}/private/")
+        refused = "closed with code 4403, reason: Permission Denied"
+        expect(state(page)).to_have_text(refused)
+
+        page.get_by_role("link", name="Log in").click()
+        self.log_in(page, "demo", "demo")
+        expect(state(page)).to_have_text("connected")
+        expect(log(page)).to_have_text(["receivedHello, demo."])
+
+        page.get_by_role("button", name="Log out").click()
+        expect(page.get_by_role("link", name="Log in")).to_be_visible()
+        expect(state(page)).to_have_text(refused)
+        expect(log(page)).to_have_count(0)
+
+    def test_a_wrong_password_is_no_login(self, open_page: OpenPage, site: Server):
+        page = open_page(f"{site.url}/login/")
+        self.log_in(page, "demo", "wrong")
+        expect(page.locator(".errorlist")).to_contain_text("correct username and password")
+        page.goto(f"{site.url}/private/")
+        expect(state(page)).to_contain_text("4403")
+
+    def test_a_session_that_has_ended_is_refused(self, open_page: OpenPage, site: Server):
+        page = open_page(f"{site.url}/login/")
+        self.log_in(page, "demo", "demo")
+        expect(state(page)).to_have_text("connected")
+        cookies = page.context.cookies()
+        other = open_page(f"{site.url}/private/")
+        other.get_by_role("button", name="Log out").click()
+        expect(state(other)).to_contain_text("4403")
+
+        page.context.add_cookies(cookies)  # type: ignore[arg-type] # what it gave, it takes
+        page.goto(f"{site.url}/private/")
+        expect(state(page)).to_contain_text("4403")
+
+    @staticmethod
+    def log_in(page: Page, username: str, password: str) -> None:
+        page.get_by_label("Username").fill(username)
+        page.get_by_label("Password").fill(password)
+        page.get_by_role("button", name="Log in").click()
+
+
+class TestDemoUser:
+    @pytest.mark.parametrize(("debug", "names"), [("1", "['demo']"), ("0", "[]")])
+    def test_it_is_there_only_under_debug(self, tmp_path: Path, debug: str, names: str):
+        env = {**SETTINGS, "DATABASE": str(tmp_path / "db.sqlite3"), "DEBUG": debug}
+        assert manage("migrate", "--verbosity", "0", env=env).returncode == 0
+        script = (
+            "from django.contrib.auth.models import User\n"
+            "print([u.username for u in User.objects.all() if not u.is_staff])"
+        )
+        completed = manage("shell", env=env, stdin=script.encode())
+        assert completed.stdout.strip().splitlines()[-1] == names, completed.stderr

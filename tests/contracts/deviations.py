@@ -71,6 +71,14 @@ DEVIATIONS: dict[str, Deviation] = {
     "disconnect_is_told_of_a_client_close": Deviation(
         [("close", 4321, "leaving"), [4321]], "there is a hook disconnect()"
     ),
+    # Refusals.
+    "authentication_by_a_header": Deviation(
+        [
+            [("text", '[{"name":"ann"}]'), 401, ("text", "[null]")],
+            [("text", '[{"name":"ann"}]'), 401, 403],
+        ],
+        "a bad credential is a 401",
+    ),
     # Requests.
     "the_last_of_a_repeated_header_wins": Deviation(
         ["1,2", "1,2"], "repeated headers are joined, as daphne does before anybody can see them"
@@ -92,37 +100,62 @@ DEVIATIONS: dict[str, Deviation] = {
     ),
 }
 
-# Scenarios that ask for paths which no URL matches. uvicorn offers denial responses, and is
-# given one: 404. Panther, and daphne, which has none, answer 403.
-UNKNOWN_PATHS = frozenset(
-    {
-        "a_name_both_ends_and_goes_on",
-        "a_prefix_is_no_match",
-        "a_static_part_is_not_taken_back",
-        "a_variable_between_static_parts",
-        "a_variable_both_ends_and_goes_on",
-        "an_empty_dict_reserves_its_path",
-        "an_empty_part_for_a_variable",
-        "an_encoded_slash_separates",
-        "an_unknown_path_is_refused",
-        "doubled_slashes_inside_are_no_match",
-        "paths_are_case_sensitive",
-    }
-)
+# Refusals that say more than Panther's, which are all 403.
+REFUSALS = {
+    **dict.fromkeys(
+        (
+            "a_name_both_ends_and_goes_on",
+            "a_prefix_is_no_match",
+            "a_static_part_is_not_taken_back",
+            "a_variable_between_static_parts",
+            "a_variable_both_ends_and_goes_on",
+            "an_empty_dict_reserves_its_path",
+            "an_empty_part_for_a_variable",
+            "an_encoded_slash_separates",
+            "an_unknown_path_is_refused",
+            "doubled_slashes_inside_are_no_match",
+            "paths_are_case_sensitive",
+        ),
+        404,
+    ),
+    **dict.fromkeys(
+        (
+            "a_bad_boolean_is_refused",
+            "a_bad_integer_is_refused",
+            "a_bad_value_of_a_richer_type",
+            "connect_with_a_return_annotation",
+            "literals_are_cast",
+            "optional_integers_are_cast",
+            "path_variables_are_cast_after_permissions",
+            "postponed_annotations",
+            "several_variables",
+            "union_with_none_is_cast",
+        ),
+        400,
+    ),
+    **dict.fromkeys(
+        (
+            "a_middleware_that_raises_a_package_error",
+            "a_permission_that_raises_a_package_error",
+            "authentication_comes_before_permissions",
+        ),
+        401,
+    ),
+}
 
 
-def expected_answer(name: str, server_name: str, theirs: object) -> tuple[object, str]:
+def expected_answer(name: str, theirs: object) -> tuple[object, str]:
     """What our client has to see where Panther's saw ``theirs``, and the reason if it differs."""
     reason = ""
     if deviation := DEVIATIONS.get(name):
         theirs, reason = deviation.answer, deviation.reason
-    if server_name == "uvicorn" and name in UNKNOWN_PATHS:
-        theirs = _with_404(theirs)
-        reason = reason or "an unknown path is a 404 where the server can say so"
+    if name in REFUSALS:
+        theirs = _with_status(theirs, REFUSALS[name])
+        reason = reason or "a refusal says why by its status"
     return theirs, reason
 
 
-def _with_404(answer: object) -> object:
+def _with_status(answer: object, status: int) -> object:
     if isinstance(answer, list | tuple):
-        return type(answer)(_with_404(part) for part in answer)
-    return 404 if answer == 403 else answer
+        return type(answer)(_with_status(part, status) for part in answer)
+    return status if answer == 403 else answer

@@ -4,13 +4,20 @@ import uuid
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import override_settings
+from rest_framework_simplejwt.tokens import AccessToken
 
 from panther_channels import status
 from panther_channels.asgi import get_asgi_application
-from panther_channels.authentications import BaseAuthentication
+from panther_channels.authentications import (
+    BaseAuthentication,
+    CookieJWTAuthentication,
+    JWTAuthentication,
+    QueryParamJWTAuthentication,
+)
 from panther_channels.exceptions import AuthenticationAPIError
-from panther_channels.permissions import BasePermission
+from panther_channels.permissions import BasePermission, IsAuthenticated
 from panther_channels.test import ConnectionClosed, HandshakeRejected, WebsocketClient
 from panther_channels.websocket import (
     GenericWebsocket,
@@ -147,9 +154,10 @@ async def test_auth_of_a_class(auth):
 
 async def test_auth_that_raises():
     client = serve({"named": type("Badged", (Named,), {"auth": ByBadge})})
-    with pytest.raises(HandshakeRejected):
+    with pytest.raises(HandshakeRejected) as caught:
         async with client.connect("/named", headers={"X-Badge": "stolen"}):
             pass
+    assert (caught.value.status, caught.value.body) == (401, b'{"detail": "Authentication Error"}')
 
 
 async def test_auth_of_the_settings():
@@ -198,7 +206,35 @@ async def test_permissions(permissions, let_in):
         with pytest.raises(HandshakeRejected) as caught:
             async with client.connect("/"):
                 pass
-        assert caught.value.status == 403
+        assert (caught.value.status, caught.value.body) == (403, b'{"detail": "Permission Denied"}')
+
+
+@pytest.mark.parametrize(
+    ("auth", "carrier"),
+    [
+        (JWTAuthentication, {"headers": {"Authorization": "Bearer {}"}}),
+        (QueryParamJWTAuthentication, {"query_params": {"authorization": "{}"}}),
+        (CookieJWTAuthentication, {"headers": {"Cookie": "access_token={}"}}),
+    ],
+)
+async def test_tokens_by_panther_names(transactional_db, auth, carrier):
+    ann = await User.objects.acreate(username="ann")
+    token = str(AccessToken.for_user(ann))
+    ((kind, fields),) = carrier.items()
+    options: Any = {kind: {name: value.format(token) for name, value in fields.items()}}
+    members = {"auth": auth, "permissions": IsAuthenticated}
+    client = serve({"": type("Guarded", (Hello,), members)})
+    async with client.connect("/", **options) as ws:
+        assert await ws.receive() == "ann"
+    with pytest.raises(HandshakeRejected):
+        async with client.connect("/"):
+            pass
+
+
+class Hello(GenericWebsocket):
+    async def connect(self):
+        await self.accept()
+        await self.send(self.user.username)
 
 
 async def test_path_variables():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from tests.servers import ROOT, RunServer, Server
 
@@ -126,6 +127,29 @@ async def test_echo_and_reach_from_another_process(project, redis_server, server
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
             assert (ws.close_code, ws.close_reason) == (4000, "see you")
+
+
+async def test_the_log_says_why(project, server_name, tmp_path):
+    with (project / "project" / "settings.py").open("a") as settings:
+        settings.write((SNIPPETS / "settings_logging.py").read_text())
+    environment = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "project.settings"}
+    server = Server(
+        server_name,
+        "project.asgi:application",
+        log_path=tmp_path / "server.log",
+        env=environment,
+        cwd=project,
+    )
+    page = (DOCS / "tutorial" / "quickstart.md").read_text()
+    with server:
+        with pytest.raises(InvalidStatus, match="404"):
+            await connect(f"ws://127.0.0.1:{server.port}/ws/eco")
+        line = "No WebSocket URL matches the path '/ws/eco'."
+        assert line in page
+        server.wait_log(f"^{re.escape(line)}$")
+        with pytest.raises(InvalidStatus, match="403"):
+            await connect(f"ws://127.0.0.1:{server.port}/ws/echo", origin=Origin("https://a.b"))
+        server.wait_log("^WebSocket '/ws/echo' was refused: the origin 'https://a.b' ")
 
 
 def words(line: str) -> list[str]:

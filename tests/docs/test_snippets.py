@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.contrib.auth import get_user_model
+from django.conf import settings
+from django.contrib.auth.models import Permission, User
 from django.core import signing
 from django.core.cache import cache
-from django.test import AsyncRequestFactory, override_settings
+from django.test import AsyncRequestFactory, Client, override_settings
+from rest_framework_simplejwt.tokens import AccessToken
 
 from panther_channels.asgi import get_asgi_application
 from panther_channels.test import (
@@ -165,10 +167,10 @@ async def test_path_variables(path, answer):
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/seats/five/2024-02-29", 403),
-        ("/seats/5/2024-02-30", 403),
-        ("/seats/5/2024-02-29/up", 403),
-        ("/paint/green/7e82d57c-9ec0-4787-b019-16910a9f45aa/1", 403),
+        ("/seats/five/2024-02-29", 400),
+        ("/seats/5/2024-02-30", 400),
+        ("/seats/5/2024-02-29/up", 400),
+        ("/paint/green/7e82d57c-9ec0-4787-b019-16910a9f45aa/1", 400),
         ("/any/five/a", 404),
     ],
 )
@@ -211,40 +213,128 @@ async def test_a_router_of_ones_own():
 
 @pytest.fixture
 def access() -> WebsocketClient:
-    return serve({"inbox": snippet("access").Inbox, "machine": snippet("access").Machine})
+    return serve(snippet("access").websocket_urls)
 
 
-@pytest.mark.django_db(transaction=True)
-async def test_a_ticket_is_a_user(access):
-    user = await get_user_model().objects.acreate(username="ann")
-    ticket = signing.dumps(user.pk, salt="websocket")
-    options = {"query_params": {"ticket": ticket}}
-    assert await first(access, "/inbox", **options) == "Hello, ann."
-    for origin, allowed in [("https://example.org", True), ("https://evil.example", False)]:
-        options["headers"] = {"origin": origin}
-        if allowed:
-            assert await first(access, "/inbox", **options) == "Hello, ann."
-        else:
-            assert await refusal(access, "/inbox", **options) == 403
+@pytest.fixture
+def ann(transactional_db) -> User:
+    return User.objects.create_user(username="ann", password="secret")
 
 
-async def test_no_ticket_and_a_bad_ticket(access, caplog):
+def session_of(user: User) -> dict[str, str]:
+    client = Client()
+    client.force_login(user)
+    return {"cookie": f"{settings.SESSION_COOKIE_NAME}={client.session.session_key}"}
+
+
+def greeter(auth: str) -> WebsocketClient:
+    """A class with an authentication of the snippet; as it is, for setting up resets logging."""
+    module = snippet("access")
+    greeting = type("Greeter", (module.Greeting,), {"auth": getattr(module, auth)})
+    return WebsocketClient(greeting.as_asgi())  # type: ignore[attr-defined]
+
+
+async def test_three_carriers(access, ann):
+    token = str(AccessToken.for_user(ann))
+    for options in (
+        {"headers": await sync_to_async(session_of)(ann)},
+        {"subprotocols": ["bearer", token]},
+        {"headers": {"authorization": f"Bearer {token}"}},
+    ):
+        assert await first(access, "/ws/feed", **options) == "Hello, ann."
+    assert await first(access, "/ws/inbox", subprotocols=["bearer", token]) == "Hello, ann."
+    assert await refusal(access, "/ws/inbox", headers={"authorization": f"Bearer {token}"}) == 403
+    assert await refusal(access, "/ws/feed", headers={"authorization": "Bearer no-token"}) == 401
+
+
+async def test_nobody_and_a_bad_token_in_the_log(access, caplog, transactional_db):
     caplog.set_level(logging.INFO, "panther_channels")
-    assert await refusal(access, "/inbox") == 403
-    assert await refusal(access, "/inbox", query_params={"ticket": "forged"}) == 403
+    assert await refusal(access, "/ws/inbox") == 403
+    assert await refusal(access, "/ws/inbox", subprotocols=["bearer", "forged"]) == 401
     assert [record.getMessage() for record in caplog.records] == [
-        "WebSocket '/inbox' was refused: 'Permission Denied'",
-        "WebSocket '/inbox' was refused: 'The ticket is not good.'",
+        "WebSocket '/ws/inbox' was refused: 'Permission Denied'",
+        "SubprotocolJWTAuthentication refused a connection: AccessToken: Token is invalid",
+        "WebSocket '/ws/inbox' was refused: 'Authentication Error'",
     ]
 
 
+async def test_a_cookie_of_another_name(ann):
+    headers = {"cookie": f"jwt={AccessToken.for_user(ann)}"}
+    assert await first(greeter("NamedCookie"), "/", headers=headers) == "Hello, ann."
+
+
+async def test_a_token_for_sockets_only(ann, caplog):
+    caplog.set_level(logging.INFO, "panther_channels")
+    client = greeter("ForSockets")
+    token = AccessToken.for_user(ann)
+    assert await refusal(client, "/", headers={"authorization": f"Bearer {token}"}) == 401
+    assert "made for something else" in caplog.text
+    token["use"] = "websocket"
+    assert await first(client, "/", headers={"authorization": f"Bearer {token}"}) == "Hello, ann."
+
+
+async def test_a_ticket_is_a_user(ann, caplog):
+    caplog.set_level(logging.INFO, "panther_channels")
+    client = greeter("TicketAuthentication")
+    ticket = signing.dumps(ann.pk, salt="websocket")
+    assert await first(client, "/", query_params={"token": ticket}) == "Hello, ann."
+    assert await refusal(client, "/", query_params={"token": f"{ticket}x"}) == 401
+    assert "the ticket is forged" in caplog.text
+    gone = signing.dumps(ann.pk + 1, salt="websocket")
+    assert await refusal(client, "/", query_params={"token": gone}) == 401
+    assert "user has gone" in caplog.text
+
+
 async def test_a_shared_key_is_a_machine(access):
-    assert await first(access, "/machine", headers={"X-Key": "k-2"}) == "door"
-    assert await refusal(access, "/machine", headers={"X-Key": "k-3"}) == 403
-    assert await refusal(access, "/machine") == 403
+    assert await first(access, "/ws/machine", headers={"X-Key": "k-2"}) == "door"
+    assert await first(access, "/ws/machine", headers={"X-Badge": "cleaner"}) == "cleaner"
+    both = {"X-Key": "k-3", "X-Badge": "cleaner"}
+    assert await refusal(access, "/ws/machine", headers=both) == 401
+    assert await refusal(access, "/ws/machine") == 403
 
 
-@override_settings(WS_AUTHENTICATION="docs.snippets.access.BySharedKey")
+@pytest.mark.parametrize(
+    ("staff", "allowed", "answer"), [(0, 0, 403), (1, 0, None), (0, 1, None), (1, 1, None)]
+)
+async def test_permissions_combined(access, ann, staff, allowed, answer):
+    def prepare() -> dict[str, str]:
+        ann.is_staff = bool(staff)
+        ann.save()
+        if allowed:
+            ann.user_permissions.add(Permission.objects.get(codename="change_user"))
+        return session_of(ann)
+
+    headers = await sync_to_async(prepare)()
+    if answer is None:
+        assert await first(access, "/ws/editor", headers=headers) == "Hello, ann."
+    else:
+        assert await refusal(access, "/ws/editor", headers=headers) == answer
+    assert await refusal(access, "/ws/editor") == 403
+
+
+async def test_a_list_of_permissions(access, ann):
+    headers = await sync_to_async(session_of)(ann)
+    answer = "This is your page, ann."
+    assert await first(access, "/ws/pages/ann", headers=headers) == answer
+    assert await refusal(access, "/ws/pages/bob", headers=headers) == 403
+    assert await refusal(access, "/ws/pages/ann", headers={**headers, "X-Day": "Sunday"}) == 403
+    ann.is_staff = True
+    await ann.asave()
+    assert await refusal(access, "/ws/pages/ann", headers=headers) == 403
+
+
+async def test_a_function_beside_a_class():
+    module = snippet("access")
+    members = {"auth": module.ByBadge, "permissions": module.IsAuthenticated & module.office_hours}
+    client = serve({"": type("Combined", (module.Machine,), members)})
+    assert await first(client, "/", headers={"X-Badge": "ann"}) == "ann"
+    assert await refusal(client, "/", headers={"X-Badge": "ann", "X-Day": "Sunday"}) == 403
+    assert await refusal(client, "/") == 403
+
+
+@override_settings(
+    WS_AUTHENTICATION=["docs.snippets.access.by_shared_key", "docs.snippets.access.ByBadge"]
+)
 async def test_the_authentication_of_the_settings():
     class Plain(snippet("access").GenericWebsocket):  # type: ignore[misc]
         async def connect(self):
@@ -253,7 +343,46 @@ async def test_the_authentication_of_the_settings():
 
     client = serve({"": Plain})
     assert await first(client, "/", headers={"X-Key": "k-1"}) == "printer"
+    assert await first(client, "/", headers={"X-Badge": "cleaner"}) == "cleaner"
     assert await first(client, "/") == "null"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "answer"),
+    [
+        (None, "http://testserver", 101),
+        (None, "https://testserver:8443", 101),
+        (None, "https://evil.example", 403),
+        (None, "null", 403),
+        (["https://app.example.com"], "https://app.example.com", 101),
+        (["https://app.example.com"], "https://app.example.com:443", 101),
+        (["https://app.example.com"], "http://app.example.com", 403),
+        (["https://app.example.com"], "http://testserver", 403),
+        (["https://*.example.com"], "https://a.b.example.com", 101),
+        (["https://*.example.com"], "https://example.com", 403),
+        (["*"], "null", 101),
+    ],
+)
+async def test_what_the_page_says_about_origins(echo, allowed, origin, answer):
+    with override_settings(WS_ALLOWED_ORIGINS=allowed):
+        if answer == 101:
+            async with echo.connect("/echo", headers={"origin": origin}) as ws:
+                assert ws.close_code is None
+        else:
+            assert await refusal(echo, "/echo", headers={"origin": origin}) == answer
+
+
+async def test_what_the_page_says_about_hosts(echo, caplog):
+    assert await refusal(echo, "/echo", headers={"host": "evil.example"}) == 403
+    assert "the host 'evil.example' is not in ALLOWED_HOSTS" in caplog.text
+    with override_settings(ALLOWED_HOSTS=["*"]):
+        for origin, answer in [("https://shop.example", 101), ("https://evil.example", 403)]:
+            headers = {"host": "shop.example", "origin": origin}
+            if answer == 101:
+                async with echo.connect("/echo", headers=headers) as ws:
+                    assert ws.close_code is None
+            else:
+                assert await refusal(echo, "/echo", headers=headers) == answer
 
 
 @pytest.fixture

@@ -3,13 +3,16 @@
 Each `test_daphne_...` fails once daphne no longer needs the mend that the test above it shows.
 """
 
+import ast
 import asyncio
 import datetime
 import importlib.metadata
 import itertools
+import re
 import socket
 import ssl
 import time
+import urllib.request
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,12 +25,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Response
 
 from tests.conftest import StartServer
 from tests.servers import Server
 
 APPLICATION = "tests.integration.daphne_apps:application"
-MENDED = {"MENDED": "1"}
+# Without Django, which is no more than a library to an ASGI application like this one.
+MENDED = {"MENDED": "1", "DJANGO_SETTINGS_MODULE": ""}
 FIXED = (
     f"daphne {importlib.metadata.version('daphne')} with autobahn"
     f" {importlib.metadata.version('autobahn')} does this right: its mend may go"
@@ -35,6 +40,10 @@ FIXED = (
 # Longer than daphne's checker takes to see that an application has ended.
 CHECKER = 1.5
 
+UPGRADE = (
+    "Host: host\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
 ACCEPT = {"type": "websocket.accept"}
 LEGAL_CODES = (*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999)
 ILLEGAL_CODES = (0, 999, 1004, 1005, 1006, 1015, 1999, 2999, 5000, 65536, "1000", 1000.0, True)
@@ -181,7 +190,7 @@ async def test_subprotocol_that_was_not_offered(mended: Server):
     script = Script(mended, {**ACCEPT, "subprotocol": "other"}, {**ACCEPT, "subprotocol": "chat"})
     async with script.connect(subprotocols=["chat"]) as client:
         assert client.subprotocol == "chat"
-    expected = "raised ValueError: the client offered the subprotocols ['chat'], not 'other'"
+    expected = "raised ValueError: the client did not offer the subprotocol 'other'"
     assert await script.logged("raised.*") == expected
 
 
@@ -198,6 +207,135 @@ async def test_second_accept(mended: Server):
         assert await client.recv() == "open"
         expected = "raised ValueError: the socket is already accepted"
         assert await script.logged("raised.*") == expected
+
+
+# A refusal with an answer
+
+
+def start(status: object = 401, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    return {"type": "websocket.http.response.start", "status": status, "headers": headers}
+
+
+def body(data: object = b"", **fields: Any) -> dict[str, Any]:
+    return {"type": "websocket.http.response.body", "body": data, **fields}
+
+
+async def refused(script: Script) -> Response:
+    with pytest.raises(InvalidStatus) as error:
+        await script.connect()
+    return error.value.response
+
+
+async def test_refusal_with_an_answer(mended: Server):
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"set-cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+        (b"connection", b"keep-alive"),
+        (b"transfer-encoding", b"chunked"),
+    ]
+    script = Script(mended, start(401, *headers), body(b'{"detail": "no"}'))
+    answer = await refused(script)
+    assert (answer.status_code, answer.reason_phrase) == (401, "Unauthorized")
+    assert answer.body == b'{"detail": "no"}'
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers.get_all("set-cookie") == ["a=1", "b=2"]
+    assert answer.headers.get_all("connection") == ["close"]
+    assert answer.headers.get_all("content-length") == ["16"]
+    assert "transfer-encoding" not in answer.headers
+
+
+async def test_the_application_and_the_log_learn_of_the_refusal(mended: Server):
+    script = Script(mended, start(), body(), "receive", text("late"), start(), "scope")
+    await refused(script)
+    assert await script.logged(".*disconnect.*") == str(
+        {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+    )
+    await script.logged(".*scheme.*")
+    assert f"{script.path} raised" not in mended.log
+    actions = re.findall(rf'"(WS\w+) {script.path}"', mended.log)
+    assert actions == ["WSCONNECTING", "WSREJECT", "WSDISCONNECT"]
+
+
+async def test_refusal_in_parts(mended: Server):
+    parts = [body(b"one ", more_body=True), body(more_body=True), body(b"two")]
+    answer = await refused(Script(mended, start(599), *parts))
+    assert (answer.status_code, answer.reason_phrase, answer.body) == (599, "", b"one two")
+    assert answer.headers["content-length"] == "7"
+
+
+async def test_refusal_with_a_length_of_its_own(mended: Server):
+    script = Script(mended, start(200, (b"Content-Length", b"3")), body(b"one"))
+    answer = await refused(script)
+    assert (answer.status_code, answer.body) == (200, b"one")
+    assert answer.headers.get_all("content-length") == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ([body()], "there is no response yet"),
+        ([start(), start()], "the response was begun already"),
+        ([start(), ACCEPT], "its body must follow, not websocket.accept"),
+        ([start(), close()], "its body must follow, not websocket.close"),
+        ([start(), text("x")], "its body must follow, not websocket.send"),
+        ([start(None)], "None is no status"),
+        ([start("401")], "'401' is no status"),
+        ([start(101)], "101 is no status"),
+        ([start(600)], "600 is no status"),
+        ([start(403, (b"x-test", b"1\r\na: b"))], "b'x-test'"),
+    ],
+)
+async def test_refusal_in_disorder(mended: Server, wrong: list[Any], sentence: str):
+    begun = [start()] if wrong[0] != start() else []
+    script = Script(mended, *wrong, *begun, body(b"right"))
+    answer = await refused(script)
+    assert (answer.status_code, answer.body) == (401, b"right")
+    logged = await script.logged("raised.*")
+    assert logged.startswith("raised ValueError: ")
+    assert sentence in logged
+
+
+async def test_refusal_with_a_body_of_text(mended: Server):
+    script = Script(mended, start(), body("text"), body(b"bytes"))
+    assert (await refused(script)).body == b"bytes"
+    assert "raised TypeError" in await script.logged("raised.*")
+
+
+async def test_refusal_after_accept(mended: Server):
+    script = Script(mended, ACCEPT, start(), body(), text("open"))
+    async with script.connect() as client:
+        assert await client.recv() == "open"
+        expected = "raised ValueError: the socket is already accepted"
+        assert await script.logged("raised.*") == expected
+
+
+@pytest.mark.parametrize("end", ["return", "raise"])
+async def test_refusal_that_is_not_finished(mended: Server, end: str):
+    answer = await refused(Script(mended, start(), body(b"one", more_body=True), end))
+    assert (answer.status_code, answer.body) == (500, b"")
+
+
+async def test_refusal_that_is_read_slowly(mended: Server):
+    size = 20_000_000  # more than the system takes at once
+    script = Script(mended, start(), size, "return")
+    reader, writer = await asyncio.open_connection(mended.host, mended.port)
+    target = script.target.removeprefix(f"{mended.host}:{mended.port}")
+    writer.write(f"GET {target} HTTP/1.1\r\n{UPGRADE}".encode())
+    assert await reader.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+    await script.logged("sent websocket.http.response.body")
+    await checked(mended)  # has removed the connection, whose application has ended
+    await reader.readuntil(b"\r\n\r\n")
+    assert len(await reader.read(-1)) == size
+    writer.close()
+    await writer.wait_closed()
+    mended.wait_log(f'"WSDISCONNECT {script.path}"')
+
+
+async def test_daphne_still_ignores_the_answer(unmended: Server):
+    script = Script(unmended, start(), body())
+    assert not await ends(script.connect().__aenter__()), FIXED
+    assert await script.logged(".*response.body|raised.*") == "sent websocket.http.response.body"
 
 
 # Messages
@@ -333,7 +471,13 @@ async def test_scope(mended: Server):
     script = Script(mended, ACCEPT, "scope")
     async with script.connect(additional_headers={"X-Forwarded-Proto": "https"}):
         assert await script.logged(".*scheme.*") == str(
-            {"scheme": "ws", "http_version": "1.1", "subprotocols": []}
+            {
+                "scheme": "ws",
+                "http_version": "1.1",
+                "subprotocols": [],
+                "extensions": {"websocket.http.response": {}},
+                "root_path": "",
+            }
         )
 
 
@@ -344,17 +488,32 @@ async def test_a_path_of_several_slashes(mended: Server):
         assert await client.recv() == "open"
 
 
-async def test_daphne_still_takes_two_slashes_for_a_host(unmended: Server):
-    reader, writer = await asyncio.open_connection(unmended.host, unmended.port)
-    writer.write(
-        b"GET //host/path HTTP/1.1\r\nHost: host\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
+async def answer_to(server: Server, target: str, header: bytes = b"") -> bytes:
+    """The status line for a handshake that no client library would send."""
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(f"GET {target} HTTP/1.1\r\n".encode() + header + UPGRADE.encode())
     answer = await asyncio.wait_for(reader.readline(), 10)
     writer.close()
     await writer.wait_closed()
+    return answer
+
+
+async def test_daphne_still_takes_two_slashes_for_a_host(unmended: Server):
+    answer = await answer_to(unmended, "//host/path")
     assert b" 101 " not in answer, FIXED
     assert b" 5" in answer or b" 4" in answer
+
+
+NOT_ASCII = b"Sec-WebSocket-Protocol: caf\xe9\r\n"
+
+
+async def test_a_subprotocol_that_is_not_ascii(mended: Server):
+    target = f"/script-0?{quote(repr([ACCEPT]))}"
+    assert b" 101 " in await answer_to(mended, target, NOT_ASCII)
+
+
+async def test_daphne_still_fails_on_a_subprotocol_that_is_not_ascii(unmended: Server):
+    assert b" 500 " in await answer_to(unmended, "/script-0?%5B%5D", NOT_ASCII), FIXED
 
 
 async def test_subprotocols_are_told_as_they_must_be_accepted(mended: Server):
@@ -364,13 +523,14 @@ async def test_subprotocols_are_told_as_they_must_be_accepted(mended: Server):
         assert "['chat', 'tok%20en']" in await script.logged(".*scheme.*")
 
 
-async def test_daphne_still_has_no_scheme_and_version(unmended: Server):
+async def test_daphne_still_has_no_scheme_version_and_extensions(unmended: Server):
     script = Script(unmended, ACCEPT, "scope")
     async with script.connect(subprotocols=["tok%20en"]):
         scope = await script.logged(".*scheme.*")
         assert "'scheme': None" in scope, FIXED
         assert "'http_version': None" in scope, FIXED
         assert "['tok en']" in scope, FIXED
+        assert "'extensions': None" in scope, FIXED
 
 
 @pytest.mark.parametrize(
@@ -431,6 +591,62 @@ async def test_scheme_over_tls(tmp_path: Path):
         async with connect(f"wss://{script.target}", ssl=server.client) as client:
             assert await client.recv() == "open"
             assert "'scheme': 'wss'" in await script.logged(".*scheme.*")
+
+
+# The root path
+
+CLAIM = {"Daphne-Root-Path": "/claimed"}
+
+
+async def root_paths(server: Server) -> tuple[str, str]:
+    """The root path of a WebSocket and of a request whose headers claim one."""
+    script = Script(server, ACCEPT, "scope")
+    async with script.connect(additional_headers=CLAIM):
+        scope = ast.literal_eval(await script.logged(".*scheme.*"))
+    return scope["root_path"], await asyncio.to_thread(get, server, "/", CLAIM)
+
+
+def get(server: Server, target: str, headers: dict[str, str]) -> str:
+    request = urllib.request.Request(server.url + target, headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as response:
+        body: bytes = response.read()
+    return body.decode()
+
+
+async def test_root_path_of_a_client(mended: Server):
+    assert await root_paths(mended) == ("", "")
+
+
+async def test_root_path_of_the_server(shared_server: StartServer):
+    own = ("--root-path", "/own")
+    server = shared_server("daphne", APPLICATION, env=MENDED, args=own)
+    assert await root_paths(server) == ("/own", "/own")
+
+
+async def test_root_path_of_a_trusted_client(shared_server: StartServer):
+    server = shared_server("daphne", APPLICATION, env={**MENDED, "TRUSTING": "1"})
+    assert await root_paths(server) == ("/claimed", "/claimed")
+
+
+async def test_daphne_still_believes_every_client(unmended: Server):
+    assert await root_paths(unmended) == ("/claimed", "/claimed"), FIXED
+
+
+# The access log
+
+TARGET = "/log?a=1&access%5Ftoken=s3cret"
+
+
+def test_the_access_log_masks_a_token(mended: Server):
+    get(mended, TARGET, {})
+    mended.wait_log(r'"GET /log\?a=1&access%5Ftoken=\*\*\*" 200')
+    assert "s3cret" not in mended.log
+
+
+def test_daphne_still_logs_a_token(unmended: Server):
+    get(unmended, TARGET, {})
+    logged = unmended.wait_log(r'"GET /log\?a=1&access%5Ftoken=(.*)" 200')
+    assert logged[1] == "s3cret", FIXED
 
 
 # The application's end

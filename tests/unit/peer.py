@@ -37,7 +37,7 @@ class Peer:
             "type": "websocket",
             "path": path,
             "query_string": b"",
-            "headers": [],
+            "headers": [(b"host", b"testserver")],
             "subprotocols": [],
             "journal": self.journal,
             **scope,

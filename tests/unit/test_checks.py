@@ -1,9 +1,23 @@
+import re
 from typing import Any
 
 import pytest
-from django.core import checks
+from django.core import asgi, checks
 from django.test import override_settings
 
+from panther_channels.asgi import get_asgi_application
+from panther_channels.authentications import (
+    BaseAuthentication,
+    CookieJWTAuthentication,
+    DRFAuthentication,
+    JWTAuthentication,
+    QueryParamJWTAuthentication,
+    SessionAuthentication,
+    SubprotocolJWTAuthentication,
+)
+from panther_channels.middlewares import WebsocketMiddleware, WebsocketMonitoringMiddleware
+from panther_channels.permissions import BasePermission, HasPermission, IsAuthenticated, IsStaff
+from panther_channels.websocket import GenericWebsocket
 from tests.unit.postponed_annotations import Unresolvable
 
 
@@ -52,3 +66,281 @@ def test_a_layer_that_is_there_or_not_needed():
     layer = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
     assert found(WS_CHANNEL_LAYER="sockets", CHANNEL_LAYERS={"sockets": layer}) == []
     assert found(CHANNEL_LAYERS={}) == []
+
+
+def ids(**settings: Any) -> list[str]:
+    return [str(message.id).removeprefix("panther_channels.") for message in found(**settings)]
+
+
+def urls(**attributes: Any) -> dict[str, Any]:
+    """URLs of one class with these attributes, nested as in a real project."""
+    return {"WS_URLS": {"a": {"b/<name>": type("Checked", (GenericWebsocket,), attributes)}}}
+
+
+async def good(connection):
+    return None
+
+
+async def without_argument():
+    return None
+
+
+async def with_three(one, two, three):
+    return None
+
+
+def is_sync(connection):
+    return None
+
+
+class SyncCall:
+    def __call__(self, connection):
+        return None
+
+
+class AsyncCall:
+    async def __call__(self, connection, further=None, **kwargs):
+        return None
+
+
+class TooMany:
+    async def __call__(self, connection, further):
+        return None
+
+
+class Abstract(BaseAuthentication):
+    pass
+
+
+class AbstractPermission(BasePermission):
+    pass
+
+
+GOOD = [good, AsyncCall, AsyncCall(), [good, AsyncCall], (good,), [], None]
+BAD = [is_sync, SyncCall, SyncCall(), without_argument, with_three, TooMany, TooMany(), "good", 5]
+BAD += [Abstract, AbstractPermission, ["good"], [good, is_sync], JWTAuthentication.find_credential]
+
+
+@pytest.mark.parametrize("value", GOOD, ids=str)
+def test_what_may_be_asked(value: Any):
+    assert ids(**urls(auth=value, permissions=value)) == []
+    assert ids(WS_AUTHENTICATION=value) == []
+
+
+@pytest.mark.parametrize("value", BAD, ids=str)
+def test_what_may_not_be_asked(value: Any):
+    for name, number in (("auth", "E005"), ("permissions", "E006")):
+        (message,) = found(**urls(**{name: value}))
+        assert message.id == f"panther_channels.{number}"
+        assert message.level == checks.ERROR
+        assert f"Checked.{name}: " in message.msg
+        assert message.hint
+    (message,) = found(WS_AUTHENTICATION=value)
+    assert message.id == "panther_channels.E003"
+    assert message.msg.startswith("WS_AUTHENTICATION: ")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        JWTAuthentication,
+        SubprotocolJWTAuthentication(),
+        DRFAuthentication(SyncCall),
+        [SessionAuthentication, JWTAuthentication],
+    ],
+    ids=str,
+)
+def test_our_own_authentications(value: Any):
+    assert ids(**urls(auth=value)) == []
+    assert ids(WS_AUTHENTICATION=value) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        IsAuthenticated,
+        IsStaff(),
+        HasPermission("a.b"),
+        ~IsStaff,
+        IsAuthenticated & (IsStaff | HasPermission("a.b")),
+        good & IsStaff,
+        [IsAuthenticated, good],
+    ],
+    ids=str,
+)
+def test_our_own_permissions(value: Any):
+    assert ids(**urls(permissions=value)) == []
+
+
+def test_a_class_that_wants_arguments():
+    """It would refuse every connection."""
+    assert ids(**urls(permissions=HasPermission)) == ["E006"]
+    assert ids(**urls(auth=DRFAuthentication)) == ["E005"]
+
+
+def test_a_part_of_a_combination():
+    """It would refuse every connection, too."""
+    assert ids(**urls(permissions=IsStaff & is_sync)) == ["E006"]
+    assert ids(**urls(permissions=IsStaff & HasPermission("a.b") & is_sync)) == ["E006"]
+
+
+def test_methods_in_the_body_of_the_class():
+    async def auth(self, connection):
+        return None
+
+    async def permissions(self, connection):
+        return True
+
+    assert ids(**urls(auth=auth, permissions=permissions)) == []
+    assert ids(**urls(auth=staticmethod(good), permissions=staticmethod(good))) == []
+    assert ids(**urls(auth=property(lambda self: good))) == []
+
+
+def test_a_class_is_reported_once_and_also_if_it_inherits():
+    base = type("Base", (GenericWebsocket,), {"auth": is_sync})
+    child = type("Child", (base,), {})
+    messages = found(WS_URLS={"a": base, "b": base, "c": child})
+    assert [message.msg.partition(":")[0] for message in messages] == ["Base.auth", "Child.auth"]
+
+
+def test_several_problems_are_told_at_once():
+    assert ids(**urls(auth=[is_sync, "x"], permissions=5)) == ["E005", "E005", "E006"]
+    assert ids(WS_AUTHENTICATION=[is_sync, "no.such"]) == ["E003"]
+
+
+class NoDispatch:
+    async def __call__(self, connection):
+        return connection
+
+
+class SyncMiddleware(WebsocketMiddleware):
+    def __call__(self, connection):
+        return connection
+
+
+def factory(dispatch):
+    return dispatch
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([WebsocketMiddleware, WebsocketMonitoringMiddleware], []),
+        ((factory,), []),
+        ([f"{WebsocketMiddleware.__module__}.WebsocketMiddleware"], []),
+        ([], []),
+        ([NoDispatch], ["E002"]),
+        ([SyncMiddleware], ["E002"]),
+        ([WebsocketMiddleware, SyncMiddleware, NoDispatch], ["E002", "E002"]),
+        ([5], ["E002"]),
+        (WebsocketMiddleware, ["E002"]),
+        ("panther_channels.middlewares.WebsocketMiddleware", ["E002"]),
+    ],
+    ids=str,
+)
+def test_middlewares(value: Any, expected: list[str]):
+    assert ids(WS_MIDDLEWARES=value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, []),
+        ([], []),
+        (["https://example.com", "https://*.example.com", "http://[::1]:80", "*"], []),
+        (("HTTPS://Example.com:8443",), []),
+        ("https://example.com", ["E007"]),
+        ("*", ["E007"]),
+        (5, ["E007"]),
+        (["example.com"], ["E007"]),
+        (["*.example.com"], ["E007"]),
+        (["https://example.com/"], ["E007"]),
+        (["https://example.com/path"], ["E007"]),
+        (["https://example.com:99999"], ["E007"]),
+        (["http://[::1"], ["E007"]),
+        (["null"], ["E007"]),
+        (["https://a.com, https://b.com"], ["E007"]),
+        (["https://*"], ["E007"]),
+        (["https://*.*.example.com"], ["E007"]),
+        (["https://exam*ple.com"], ["E007"]),
+        (["", "x"], ["E007", "E007"]),
+    ],
+    ids=str,
+)
+def test_origins(value: Any, expected: list[str]):
+    assert ids(WS_ALLOWED_ORIGINS=value) == expected
+    for message in found(WS_ALLOWED_ORIGINS=value):
+        assert "WS_ALLOWED_ORIGINS" in message.msg
+        assert message.hint
+
+
+class OwnSession(SessionAuthentication):
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [SessionAuthentication, CookieJWTAuthentication(), OwnSession, [good, OwnSession]],
+    ids=str,
+)
+def test_a_cookie_from_everywhere(value: Any):
+    for origins in (["*"], ["https://a.b", "*"]):
+        (message,) = found(**urls(auth=value), WS_ALLOWED_ORIGINS=origins)
+        assert (message.id, message.level) == ("panther_channels.W001", checks.WARNING)
+        assert message.msg.startswith("Checked.auth ")
+        (message,) = found(WS_AUTHENTICATION=value, WS_ALLOWED_ORIGINS=origins)
+        assert message.msg.startswith("WS_AUTHENTICATION ")
+    for others in ([], ["https://a.b"], None):
+        assert found(**urls(auth=value), WS_ALLOWED_ORIGINS=others) == []
+    assert found(**urls(auth=JWTAuthentication), WS_ALLOWED_ORIGINS=["*"]) == []
+
+
+def test_a_cookie_by_a_dotted_path():
+    path = "panther_channels.authentications.SessionAuthentication"
+    assert ids(WS_AUTHENTICATION=path, WS_ALLOWED_ORIGINS=["*"]) == ["W001"]
+    assert ids(WS_AUTHENTICATION=[path], WS_ALLOWED_ORIGINS=["*"]) == ["W001"]
+
+
+class OwnQuery(QueryParamJWTAuthentication):
+    parameter = "jwt"
+
+
+@pytest.mark.parametrize(
+    "value", [QueryParamJWTAuthentication, OwnQuery(), [good, OwnQuery]], ids=str
+)
+def test_a_token_in_the_url(value: Any):
+    (message,) = found(**urls(auth=value), DEBUG=False)
+    assert (message.id, message.level) == ("panther_channels.W002", checks.WARNING)
+    assert "SubprotocolJWTAuthentication" in str(message.hint)
+    assert found(**urls(auth=value), DEBUG=True) == []
+    assert found(**urls(auth=SubprotocolJWTAuthentication), DEBUG=False) == []
+    assert ids(WS_AUTHENTICATION=value, DEBUG=False) == ["W002"]
+
+
+plain_application: Any = None
+own_application: Any = None
+
+
+def test_an_application_without_websockets(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(globals(), "plain_application", asgi.get_asgi_application())
+    monkeypatch.setitem(globals(), "own_application", get_asgi_application({}))
+    here = f"{__name__}.plain_application"
+    (message,) = found(ASGI_APPLICATION=here)
+    assert (message.id, message.level) == ("panther_channels.W003", checks.WARNING)
+    assert "get_asgi_application" in str(message.hint)
+    assert found(ASGI_APPLICATION=here, WS_URLS=None) == []
+    assert found(ASGI_APPLICATION=f"{__name__}.own_application") == []
+    assert found(ASGI_APPLICATION="no.such.application") == []
+
+
+def test_every_check_is_bound_and_every_id_is_of_one_check():
+    from panther_channels.checks import CHECKS
+
+    assert set(CHECKS) <= set(checks.registry.registry.get_checks())
+    numbers = [
+        number
+        for check in CHECKS
+        for number in re.findall(r"[EW]\d{3}", str(check.__doc__).partition(":")[0])
+    ]
+    expected = [f"E{number:03}" for number in range(1, 8)] + ["W001", "W002", "W003"]
+    assert sorted(numbers) == expected

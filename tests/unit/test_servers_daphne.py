@@ -7,10 +7,13 @@ import pytest
 from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from django.test import override_settings
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer  # type: ignore[import-untyped]
 
 from panther_channels.servers import daphne
+
+REPLACED = ("create_application", "kill_all_applications", "log_action")
 
 
 @pytest.fixture
@@ -19,20 +22,16 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed = list(AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED)
     monkeypatch.setattr(AutobahnProtocol, "CLOSE_STATUS_CODES_ALLOWED", allowed)
     monkeypatch.setattr(WebSocketFactory, "protocol", WebSocketProtocol)
-    for name in ("create_application", "kill_all_applications"):
+    for name in REPLACED:
         monkeypatch.setattr(Server, name, getattr(Server, name))
 
 
 @pytest.mark.usefixtures("restored")
 def test_install_twice():
     daphne.install()
-    once = (Server.create_application, Server.kill_all_applications, WebSocketFactory.protocol)
+    once = [getattr(Server, name) for name in REPLACED]
     daphne.install()
-    assert once == (
-        Server.create_application,
-        Server.kill_all_applications,
-        WebSocketFactory.protocol,
-    )
+    assert once == [getattr(Server, name) for name in REPLACED]
     assert WebSocketFactory.protocol is daphne.WebSocketProtocol
     assert AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.count(1014) == 1
 
@@ -112,7 +111,12 @@ def test_scheme(transport: object, forwarded: str | None, scheme: str):
         protocol.client_scheme = forwarded
     scope: dict[str, Any] = {}
     protocol.complete_scope(scope)
-    assert scope == {"scheme": scheme, "http_version": "1.1", "subprotocols": []}
+    assert scope == {
+        "scheme": scheme,
+        "http_version": "1.1",
+        "subprotocols": [],
+        "extensions": {"websocket.http.response": {}},
+    }
 
 
 class StandInServer:
@@ -143,11 +147,34 @@ async def test_the_end_without_applications():
     assert daphne._kill_all_applications(StandInServer(None)) is None
 
 
-def test_the_scope_of_http_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+class RootPathServer:
+    """What of Server is used for a request over HTTP."""
+
+    root_path = "/own"
+
+
+@pytest.mark.parametrize(
+    ("setting", "root_path"), [({}, "/own"), ({"WS_TRUST_DAPHNE_ROOT_PATH": True}, "/claimed")]
+)
+def test_of_the_scope_of_http_the_root_path_alone_changes(
+    monkeypatch: pytest.MonkeyPatch, setting: dict[str, Any], root_path: str
+):
     seen: list[object] = []
     monkeypatch.setattr(
         daphne, "_daphne_create_application", lambda *arguments: seen.extend(arguments)
     )
-    scope = {"type": "http"}
-    daphne._create_application("server", "protocol", scope)
-    assert seen == ["server", "protocol", {"type": "http"}]
+    server = RootPathServer()
+    with override_settings(**setting):
+        daphne._create_application(
+            server, "protocol", {"type": "http", "path": "/a", "root_path": "/claimed"}
+        )
+    assert seen == [server, "protocol", {"type": "http", "path": "/a", "root_path": root_path}]
+
+
+def test_the_action_log(monkeypatch: pytest.MonkeyPatch):
+    seen: list[object] = []
+    monkeypatch.setattr(daphne, "_daphne_log_action", lambda *arguments: seen.extend(arguments))
+    details = {"path": "/a?token=secret&x=1", "status": 200}
+    daphne._log_action("server", "http", "complete", details)
+    assert seen == ["server", "http", "complete", {"path": "/a?token=***&x=1", "status": 200}]
+    assert details["path"] == "/a?token=secret&x=1"

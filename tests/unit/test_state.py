@@ -2,8 +2,22 @@ from typing import Any
 
 import pytest
 
-from panther_channels._state import OPEN, GoneError, IllegalStateError, State, verdict
-from panther_channels.exceptions import AuthorizationAPIError, BaseError, WebsocketError
+from panther_channels._state import (
+    OPEN,
+    Ending,
+    GoneError,
+    IllegalStateError,
+    Socket,
+    State,
+    ending_for,
+    is_refusal,
+)
+from panther_channels.exceptions import (
+    AuthenticationAPIError,
+    AuthorizationAPIError,
+    BaseError,
+    WebsocketError,
+)
 
 
 def test_the_words_are_panthers():
@@ -17,33 +31,81 @@ def test_users_catch_both_errors_as_websocket_error():
     assert str(IllegalStateError("too early")) == "too early"
 
 
-#: error, state; code, reason, whether it was meant
-VERDICTS: list[tuple[BaseException, State, int, str, bool]] = [
-    (ValueError("x"), State.CONNECTING, 1011, "", False),
-    (ValueError("x"), State.OPEN, 1011, "", False),
-    (IllegalStateError("x"), State.CONNECTING, 1011, "", False),
-    (IllegalStateError("x"), State.OPEN, 1011, "", False),
-    (AuthorizationAPIError(), State.CONNECTING, 1011, "Permission Denied", True),
-    (AuthorizationAPIError(), State.REJECTED, 1011, "Permission Denied", True),
-    (AuthorizationAPIError(), State.OPEN, 1011, "Permission Denied", False),
-    (WebsocketError("x"), State.CONNECTING, 1011, "x", True),
-    (WebsocketError("x"), State.OPEN, 1011, "x", False),
-    (WebsocketError("x", 4001), State.OPEN, 4001, "x", True),
-    (WebsocketError("x", 4001), State.CLOSED, 4001, "x", False),
-    (WebsocketError("x", 1005), State.OPEN, 1011, "x", False),
-    (WebsocketError("é" * 62, 4001), State.OPEN, 4001, "é" * 61, True),
-    (WebsocketError("\ud800", 4001), State.OPEN, 4001, "?", True),
-    (BaseError({"a": 1}, 3000), State.OPEN, 3000, "{'a': 1}", True),
+#: error; close code and reason; HTTP status and detail
+ENDINGS: list[tuple[BaseException, tuple[int, str, int, Any]]] = [
+    (ValueError("x"), (1011, "", 403, "Permission Denied")),
+    (IllegalStateError("x"), (1011, "", 403, "Permission Denied")),
+    (AuthorizationAPIError(), (1008, "Permission Denied", 403, "Permission Denied")),
+    (AuthenticationAPIError("who?"), (1008, "who?", 401, "who?")),
+    (BaseError(), (1011, "Internal Server Error", 403, "Internal Server Error")),
+    (WebsocketError("x"), (1011, "x", 403, "x")),
+    (WebsocketError("x", 4001), (4001, "x", 403, "x")),
+    (WebsocketError("x", 1005), (1011, "x", 403, "x")),
+    (WebsocketError("é" * 62, 4001), (4001, "é" * 61, 403, "é" * 62)),
+    (WebsocketError("\ud800", 4001), (4001, "?", 403, "\ud800")),
+    (BaseError({"a": 1}, 3000), (3000, "{'a': 1}", 403, {"a": 1})),
 ]
 
 
-@pytest.mark.parametrize(("error", "state", "code", "reason", "is_meant"), VERDICTS)
-def test_verdict(error: BaseException, state: State, code: int, reason: str, is_meant: bool):
-    assert verdict(error, state) == (code, reason, is_meant)
+@pytest.mark.parametrize(("error", "expected"), ENDINGS)
+def test_ending(error: BaseException, expected: tuple[int, str, int, Any]):
+    assert ending_for(error) == expected
 
 
 @pytest.mark.parametrize("code", ["4001", None, 4001.0])
 def test_a_status_code_that_is_no_number(code: Any):
     error = WebsocketError("x")
     error.status_code = code
-    assert verdict(error, State.OPEN)[0] == 1011
+    assert ending_for(error).code == 1011
+
+
+def test_what_is_meant():
+    assert is_refusal(WebsocketError("x"))
+    assert not is_refusal(IllegalStateError("x"))
+    assert not is_refusal(ValueError("x"))
+
+
+def socket(*, offered: tuple[str, ...] = ()) -> tuple[Socket, list[dict[str, Any]]]:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    new = Socket()
+    new.scope = {"path": "/", "subprotocols": list(offered)}
+    new.asgi_send = send
+    return new, sent
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "reason"),
+    [
+        (Ending(), 4403, "Permission Denied"),
+        (ending_for(AuthenticationAPIError("who?")), 4401, "who?"),
+        (Ending(4010, "elsewhere"), 4010, "elsewhere"),
+        (ending_for(ValueError("x")), 1011, ""),
+    ],
+)
+async def test_a_refusal_with_a_close_code(ending: Ending, code: int, reason: str):
+    refused, sent = socket(offered=("bearer", "token"))
+    await refused.close(ending, with_code=True, subprotocol="bearer")
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+    assert sent[0]["subprotocol"] == "bearer"
+    assert (sent[1]["code"], sent[1]["reason"]) == (code, reason)
+    assert refused.state is State.REJECTED
+    assert not refused.was_accepted
+
+
+async def test_a_refusal_with_a_close_code_selects_what_a_browser_offered():
+    refused, sent = socket(offered=("chat",))
+    await refused.close(Ending(), with_code=True)
+    assert sent[0]["subprotocol"] == "chat"
+
+
+async def test_closing_twice_is_closing_once():
+    open_socket, sent = socket()
+    await open_socket.accept({"type": "websocket.accept"})
+    await open_socket.close(Ending(4000, "bye"))
+    await open_socket.close(Ending(4001, "again"))
+    assert [message.get("code") for message in sent] == [None, 4000]
+    assert open_socket.close_code == 4000

@@ -100,7 +100,7 @@ async def test_accept_refuses_another_one(caplog: pytest.LogCaptureFixture):
     async with Peer(Accepting.as_asgi(), accept={"subprotocol": "b"}) as peer:
         assert (await peer.next())["type"] == "websocket.close"
         await peer.ended()
-    assert "subprotocols [], not 'b'" in str(caplog.records[0].exc_info)
+    assert "subprotocol 'b'" in str(caplog.records[0].exc_info)
 
 
 class Sending(GenericWebsocket):

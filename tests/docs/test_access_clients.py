@@ -1,0 +1,202 @@
+"""The clients of the documentation's pages on access, against both servers and a real database."""
+
+import asyncio
+import importlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from rest_framework_simplejwt.tokens import AccessToken
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import StartServer
+from tests.servers import ROOT, Server, ServerName, manage
+
+SNIPPETS = ROOT / "docs" / "snippets" / "clients"
+PASSWORD = "a password for tests"
+
+
+def snippet(name: str) -> Any:
+    return importlib.import_module(f"docs.snippets.clients.{name}")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A database with one user, who is a superuser called ann, and a token of her for DRF."""
+    env = {
+        "DJANGO_SETTINGS_MODULE": "tests.docs.access_settings",
+        "TEST_DATABASE": str(tmp_path_factory.mktemp("database") / "db.sqlite3"),
+        "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
+    }
+    for command in (
+        "migrate --verbosity 0",
+        "createsuperuser --noinput --username ann --email ann@example.com",
+    ):
+        done = manage(*command.split(), env=env)
+        assert done.returncode == 0, done.stderr
+    return env
+
+
+@pytest.fixture
+def site(
+    server_name: ServerName, shared_server: StartServer, environment: dict[str, str]
+) -> Server:
+    return shared_server(server_name, env=environment)
+
+
+def token(**seconds: float) -> str:
+    access = AccessToken()
+    access["user_id"] = "1"
+    if seconds:
+        access.set_exp(lifetime=timedelta(**seconds))
+    return str(access)
+
+
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
+
+
+async def test_a_python_client_sends_a_header(site):
+    read_feed = snippet("with_header").read_feed
+    assert await read_feed(f"{site.ws_url}/ws/feed", token()) == "Hello, ann."
+
+
+async def test_a_token_of_rest_framework(site, environment):
+    done = manage("drf_create_token", "ann", env=environment)
+    match = re.search(r"[0-9a-f]{40}", done.stdout)
+    assert match, done.stderr
+    headers = {"Authorization": f"Token {match[0]}"}
+    async with connect(f"{site.ws_url}/ws/metrics", additional_headers=headers) as ws:
+        assert await ws.recv() == "Hello, ann."
+
+
+async def test_the_status_and_the_detail_of_a_refusal(site):
+    why_not = snippet("why").why_not
+    assert await why_not(f"{site.ws_url}/ws/inbox") == (403, "Permission Denied")
+    assert await why_not(f"{site.ws_url}/ws/full") == (429, "No seats left.")
+    assert await why_not(f"{site.ws_url}/ws/nothing") == (404, "Not Found")
+
+
+async def test_the_lines_of_refusals_and_of_monitoring(site):
+    since = site.mark()
+    why_not = snippet("why").why_not
+    assert await why_not(f"{site.ws_url}/ws/account") == (403, "Permission Denied")
+    site.wait_log("INFO panther_channels WebSocket '/ws/account' was refused: ", since=since)
+    line = r"WS \| /ws/account \| 127\.0\.0\.1:\d+ \| [\d.]+ \| Rejected \| 0 in \| 0 out$"
+    site.wait_log(line, since=since)
+
+
+async def test_a_token_that_expires_closes(site):
+    start = time.monotonic()
+    url = f"{site.ws_url}/ws/prices"
+    async with connect(url, additional_headers=bearer(token(seconds=2))) as ws:
+        assert json.loads(await ws.recv())["expires"] > time.time()
+        with pytest.raises(ConnectionClosed):
+            await ws.recv()
+        assert (ws.close_code, ws.close_reason) == (1008, "token expired")
+    assert time.monotonic() - start < 4
+
+
+async def test_a_client_that_sends_fresh_tokens_stays_on(site):
+    sent = 0
+
+    async def fresh_token() -> str:
+        nonlocal sent
+        sent += 1
+        return token(seconds=2 if sent < 3 else -2)
+
+    url = f"{site.ws_url}/ws/prices"
+    start = time.monotonic()
+    async with connect(url, additional_headers=bearer(token(seconds=2))) as ws:
+        # Two tokens are good; the third one expired before it was sent, and closes.
+        async with asyncio.timeout(15):
+            with pytest.raises(ConnectionClosed):
+                await snippet("stay_on").stay_on(ws, fresh_token)
+        assert (sent, ws.close_code, ws.close_reason) == (3, 1008, "Authentication Error")
+    assert time.monotonic() - start > 2
+
+
+async def test_a_logout_closes(site):
+    def get(path: str, cookie: str = "") -> str:
+        with urlopen(Request(f"{site.url}{path}", headers={"Cookie": cookie})) as response:
+            return str(response.headers["Set-Cookie"]).partition(";")[0]
+
+    cookie = await asyncio.to_thread(get, "/enter/")
+    async with connect(f"{site.ws_url}/ws/feed", additional_headers={"Cookie": cookie}) as ws:
+        assert await ws.recv() == "Hello, ann."
+        await asyncio.to_thread(get, "/leave/", cookie)
+        with pytest.raises(ConnectionClosed):
+            await ws.recv()
+        assert (ws.close_code, ws.close_reason) == (1008, "logged out")
+
+
+Evaluate = Callable[..., Any]
+
+
+@contextmanager
+def page(chromium: str, url: str, cookie_from: str = "") -> Iterator[Evaluate]:
+    """A page of the site; gives a function that evaluates a snippet with more JavaScript."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-quic"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        opened = browser.new_page()
+        if cookie_from:
+            opened.goto(cookie_from)
+        opened.goto(url)
+
+        def evaluate(name: str, script: str) -> Any:
+            code = (SNIPPETS / name).read_text()
+            return opened.evaluate(f"async () => {{ {code}\n{script} }}")
+
+        yield evaluate
+        browser.close()
+
+
+FIRST = """
+    return new Promise((resolve) => {
+      ws.onmessage = (event) => resolve([event.data, ws.protocol]);
+      ws.onclose = (event) => resolve([event.code, event.reason]);
+    });
+"""
+
+
+@pytest.mark.browser
+def test_a_browser_sends_a_token_as_a_subprotocol(site, chromium):
+    with page(chromium, f"{site.url}/") as evaluate:
+        opening = f"const ws = await openInbox('ann', '{PASSWORD}'); {FIRST}"
+        assert evaluate("subprotocol.js", opening) == ["Hello, ann.", "bearer"]
+
+
+@pytest.mark.browser
+def test_a_browser_sends_its_session(site, chromium):
+    with page(chromium, f"{site.url}/", cookie_from=f"{site.url}/enter/") as evaluate:
+        assert evaluate("session.js", FIRST) == ["Hello, ann.", ""]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("protocols", "shown"),
+    [
+        ("[]", "You can't open this: Permission Denied"),
+        ("['bearer', 'no-token']", "Please log in again: Authentication Error"),
+    ],
+)
+def test_a_browser_shows_the_reason(site, chromium, protocols, shown):
+    script = f"""
+        const ws = new WebSocket(`ws://${{location.host}}/ws/explained`, {protocols});
+        return new Promise((resolve) => {{
+            explain(ws, resolve);
+            ws.addEventListener("close", (event) => resolve(`code ${{event.code}}`));
+        }});
+    """
+    with page(chromium, f"{site.url}/") as evaluate:
+        assert evaluate("reasons.js", script) == shown

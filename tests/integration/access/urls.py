@@ -1,0 +1,50 @@
+"""URLs of the project: the admin, a page that opens a socket, and the WebSockets by carrier."""
+
+from asgiref.sync import async_to_sync
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+from panther_channels.websocket import close_user_websockets
+from tests.integration.access import websockets
+
+PAGE = """<!doctype html><title>page</title><p id="state">nothing</p>
+<script>
+  const show = (text) => document.querySelector("#state").textContent = text;
+  const wanted = new URLSearchParams(location.hash.slice(1));  // a fragment stays in the browser
+  const socket = new WebSocket(wanted.get("url"), wanted.getAll("protocol"));
+  let heard = "";
+  socket.onmessage = (event) => show(heard = `user ${JSON.parse(event.data).user}`);
+  socket.onclose = (event) => show(`${heard} closed ${event.code} ${event.reason}`.trim());
+</script>"""
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(PAGE)
+
+
+def close_my_websockets(request: HttpRequest) -> HttpResponse:
+    async_to_sync(close_user_websockets)(request.user, 4100, "log in again")
+    return HttpResponse("closed")
+
+
+def close_my_websockets_after_a_look(request: HttpRequest) -> HttpResponse:
+    name = request.user.get_username()
+    async_to_sync(close_user_websockets)(request.user, 4100, "log in again")
+    return HttpResponse(name)
+
+
+async def close_my_websockets_async(request: HttpRequest) -> HttpResponse:
+    await close_user_websockets(await request.auser(), 4100, "log in again")
+    return HttpResponse("closed")
+
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("page/", page),
+    path("close/", close_my_websockets),
+    path("close-seen/", close_my_websockets_after_a_look),
+    path("close-async/", close_my_websockets_async),
+]
+
+websocket_urls = {"ws": websockets.by_name}

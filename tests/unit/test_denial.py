@@ -1,0 +1,86 @@
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+
+from panther_channels import _denial
+from panther_channels._denial import deny, respond
+
+EXTENSIONS: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
+
+
+class Sent(list[dict[str, Any]]):
+    async def __call__(self, message: Any) -> None:
+        self.append(message)
+
+
+async def gone() -> Any:
+    return {"type": "websocket.disconnect", "code": 1006}
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("detail", ["Not Found", "é☃", {"why": ["a"]}, None, object])
+async def test_a_response(detail: Any):
+    sent = Sent()
+    await deny(EXTENSIONS, gone, sent, 404, detail)
+    start, body = sent
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
+    assert dict(start["headers"]) == {
+        b"content-type": b"application/json",
+        b"content-length": str(len(body["body"])).encode(),
+    }
+    assert body["type"] == "websocket.http.response.body"
+    expected = str(detail) if detail is object else detail
+    assert json.loads(body["body"]) == {"detail": expected}
+
+
+@pytest.mark.parametrize("scope", [{}, {"extensions": None}, {"extensions": {"other": {}}}])
+async def test_a_close_where_the_server_has_no_responses(scope: dict[str, Any]):
+    sent = Sent()
+    await deny(scope, never, sent, 401, "x")
+    assert sent == [{"type": "websocket.close", "code": 1000, "reason": ""}]
+
+
+async def test_it_waits_for_the_client_to_go():
+    events = asyncio.Queue[Any]()
+    task = asyncio.create_task(deny(EXTENSIONS, events.get, Sent(), 403, "x"))
+    events.put_nowait(await gone())
+    await asyncio.sleep(0.02)
+    assert not task.done()
+    events.put_nowait(await gone())
+    await asyncio.wait_for(task, 1)
+
+
+async def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_denial, "_LINGER", 0.05)
+    started = time.monotonic()
+    await deny(EXTENSIONS, never, Sent(), 403, "x")
+    assert time.monotonic() - started < 1
+
+
+async def test_a_cancellation_is_not_lost():
+    task = asyncio.create_task(deny(EXTENSIONS, never, Sent(), 403, "x"))
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_response_to_a_request():
+    sent = Sent()
+    await respond(sent, 426, "x", extra=((b"upgrade", b"websocket"),))
+    start, body = sent
+    assert (start["type"], body["type"]) == ("http.response.start", "http.response.body")
+    assert start["headers"][-1] == (b"upgrade", b"websocket")
+
+
+async def test_a_401_says_what_would_let_in():
+    """RFC 9110 section 15.5.2."""
+    sent = Sent()
+    await respond(sent, 401, "x")
+    assert (b"www-authenticate", b"Bearer") in sent[0]["headers"]

@@ -1,0 +1,199 @@
+"""What is masked in log lines; tests/integration/test_logs.py reads the servers' own."""
+
+import logging
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.logging import AccessFormatter
+
+from panther_channels import _logs
+from panther_channels._logs import RedactCredentials, install, redact
+
+NAMES = ("authorization", "access_token", "token", "ticket", "a token", "auth[key]")
+# Nothing that the rest of a line holds, and nothing that ends a value or stands after one.
+TOKENS = st.text("XYZ?=/.+-_~%!*'\"(é", max_size=40).map(lambda text: f"SEC{text}RET")
+JUNK = st.text("ab=&?%4 \"'()[]{}<>,;\t\n\x00é\ud800", max_size=30)
+
+
+@pytest.fixture(autouse=True)
+def loggers(monkeypatch: pytest.MonkeyPatch) -> list[logging.Logger]:
+    """The loggers without a filter; names are as at the start."""
+    found = [logging.getLogger(name) for name in _logs._LOGGERS]
+    for logger in found:
+        monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(_logs, "_further_names", tuple)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("", ""),
+        ("nothing to see", "nothing to see"),
+        ("a=1&b=2", "a=1&b=2"),
+        ("/ws?token=x", "/ws?token=***"),
+        ("token=x", "token=***"),
+        ("/ws?authorization=x&x=1", "/ws?authorization=***&x=1"),
+        ("/ws?x=1&access_token=x&y=2", "/ws?x=1&access_token=***&y=2"),
+        ("/ws?token=x&token=y", "/ws?token=***&token=***"),
+        ("/ws?token=eyJ.a-_.b==&x=1", "/ws?token=***&x=1"),
+        ("/ws?token=a?b/c&x=1", "/ws?token=***&x=1"),
+        ("/ws?token=Bearer%20x+y&x=1", "/ws?token=***&x=1"),
+        ("/ws?%61uthorization=x", "/ws?%61uthorization=***"),
+        ("/ws?access%5Ftoken=x", "/ws?access%5Ftoken=***"),
+        ("/ws?Authorization=x", "/ws?Authorization=***"),
+        ("/ws?token=&x=1", "/ws?token=&x=1"),
+        ("/ws?token", "/ws?token"),
+        ("/ws?token=***", "/ws?token=***"),
+        ("/ws?tokens=x&mytoken=y", "/ws?tokens=x&mytoken=y"),
+        ("/token=/x", "/token=/x"),
+        ("/ws?next=/a?token=x&y=1", "/ws?next=/a?token=***&y=1"),
+        ('"WebSocket /ws?token=x" 403', '"WebSocket /ws?token=***" 403'),
+        ('"WebSocket /ws?token=x&y=1" [accepted]', '"WebSocket /ws?token=***&y=1" [accepted]'),
+        ("{'query_string': b'token=x', 'a': 1}", "{'query_string': b'token=***', 'a': 1}"),
+        ("GET /?token=x HTTP/1.1\ntoken=y\n", "GET /?token=*** HTTP/1.1\ntoken=***\n"),
+        ("(/ws?token=x)", "(/ws?token=***)"),
+        ('/ws?token=" 200', '/ws?token=" 200'),
+    ],
+)
+def test_redact(text: str, redacted: str):
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize("query", ["ticket=x", "a+token=x", "a%20token=x", "auth[key]=x"])
+def test_further_names(query: str):
+    assert redact(f"/ws?{query}&y=1") == f"/ws?{query}&y=1"
+    install(lambda: NAMES)
+    assert redact(f"/ws?{query}&y=1") == f"/ws?{query[:-1]}***&y=1"
+
+
+def test_names_that_cannot_be_had():
+    def names() -> list[str]:
+        raise RuntimeError
+
+    install(names)
+    assert redact("/ws?token=x") == "/ws?token=***"
+
+
+@given(JUNK)
+def test_redact_never_raises_and_is_done_at_once(text: str):
+    redacted = redact(text)
+    assert redact(redacted) == redacted
+
+
+@given(st.sampled_from(NAMES), st.lists(JUNK, max_size=3), TOKENS, st.booleans(), st.data())
+def test_no_token_is_left(
+    name: str, others: list[str], token: str, encoded: bool, data: st.DataObject
+):
+    install(lambda: NAMES)
+    name = "".join(f"%{ord(char):02X}" for char in name) if encoded else quote(name, safe="[]")
+    rest = [quote(other, errors="replace") for other in others]
+    place = data.draw(st.integers(0, len(rest)))
+    query = "&".join([*rest[:place], f"{name}={token}", *rest[place:]])
+    expected = "&".join([*rest[:place], f"{name}=***", *rest[place:]])
+    assert redact(f'"GET /ws?{query}" 200') == f'"GET /ws?{expected}" 200'
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("text", ["a", "=", "token", "?", '"', "a=", "%", "token=?", " =", "=&"])
+def test_a_long_line_takes_no_long_time(text: str):
+    redact(f"/ws?{text * 200_000}=x")
+
+
+def record(msg: object, *args: Any) -> logging.LogRecord:
+    return logging.LogRecord("uvicorn.error", logging.INFO, "", 0, msg, args, None)
+
+
+@pytest.mark.parametrize(
+    ("msg", "args", "message"),
+    [
+        ('"WebSocket %s" %d', ("/ws?token=x&y=1", 403), '"WebSocket /ws?token=***&y=1" 403'),
+        ("%(path)s %(size)d", ({"path": "/?token=x", "size": 1},), "/?token=*** 1"),
+        ("%s?%s", ("/ws", "token=x"), "/ws?token=***"),
+        ("token=%s&x=%s", ("x", 1), "token=***&x=1"),
+        ("%s %s", (1, {"query_string": b"token=x"}), "1 {'query_string': b'token=***'}"),
+        ("/ws?token=x", (), "/ws?token=***"),
+        ("100% token=x", (), "100% token=***"),
+        ("%s %.1f %r", (None, 0.5, True), "None 0.5 True"),
+        (ValueError("/ws?token=x"), (), "/ws?token=***"),
+    ],
+)
+def test_filter(msg: object, args: tuple[Any, ...], message: str):
+    filtered = record(msg, *args)
+    assert RedactCredentials().filter(filtered) is True
+    assert filtered.getMessage() == message
+
+
+def test_the_arguments_of_the_caller_are_left_alone():
+    details = {"path": "/?token=x"}
+    RedactCredentials().filter(record("%(path)s", details))
+    assert details == {"path": "/?token=x"}
+
+
+def test_an_object_without_credential_is_handed_on():
+    argument = object()
+    filtered = record("%s", argument)
+    RedactCredentials().filter(filtered)
+    assert filtered.args == (argument,)
+
+
+def test_access_line_of_uvicorn():
+    filtered = record('%s - "%s %s HTTP/%s" %d', "127.0.0.1:1", "GET", "/a?token=x&y=1", "1.1", 200)
+    RedactCredentials().filter(filtered)
+    formatter = AccessFormatter("%(client_addr)s %(request_line)s %(status_code)s")
+    assert formatter.format(filtered) == "127.0.0.1:1 GET /a?token=***&y=1 HTTP/1.1 200 OK"
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("msg", "args"),
+    [
+        ("%s token=x", ("token=x", "token=y")),
+        ("%d token=x", ("token=x",)),
+        ("%(a)s token=x", ({"b": "token=x"},)),
+        ("%s token=x %s", (Unprintable(), "token=x")),
+    ],
+)
+def test_a_line_that_cannot_be_written(msg: str, args: tuple[Any, ...]):
+    filtered = record(msg, *args)
+    assert RedactCredentials().filter(filtered) is True
+    assert "token=***" in filtered.msg
+    assert "=x" not in f"{filtered.msg} {filtered.args!r}"
+
+
+@given(JUNK, st.lists(JUNK | st.integers() | st.none() | st.binary(), max_size=3))
+def test_filter_never_raises(msg: str, args: list[Any]):
+    assert RedactCredentials().filter(record(msg, *args)) is True
+
+
+def test_install_twice(loggers: list[logging.Logger]):
+    install(tuple)
+    install(lambda: ["ticket"])
+    assert [[type(each) for each in logger.filters] for logger in loggers] == [
+        [RedactCredentials] for _ in loggers
+    ]
+    assert redact("ticket=x") == "ticket=***"
+
+
+@pytest.mark.parametrize(
+    "name", ["uvicorn.error", "uvicorn.access", "uvicorn.asgi", "daphne.server", "django.server"]
+)
+def test_a_line_on_its_way(name: str):
+    install(tuple)
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger(name)
+    logger.addHandler(handler)
+    try:
+        logger.warning("%s", "/ws?token=x&y=1")
+    finally:
+        logger.removeHandler(handler)
+    assert lines == ["/ws?token=***&y=1"]
