@@ -1,7 +1,7 @@
 """Settings of the demo site: safe as they are on a machine of one's own, not made for production.
 
-The environment may set DEBUG (0 or 1), SECRET_KEY, ALLOWED_HOSTS (separated by commas) and
-REDIS_URL (other processes can reach the connections then).
+The environment may set DEBUG (0 or 1), SECRET_KEY, ALLOWED_HOSTS (separated by commas), DATABASE
+(the path of an SQLite file) and REDIS_URL (other processes can reach the connections then).
 """
 
 import os
@@ -10,19 +10,25 @@ from pathlib import Path
 from django.core.management.utils import get_random_secret_key
 
 DEBUG = os.environ.get("DEBUG", "1") == "1"
-# A new one at each start will do: nothing that is signed here outlives the process.
+# A new one at each start will do, though it logs everybody out; several processes need one.
 SECRET_KEY = os.environ.get("SECRET_KEY") or get_random_secret_key()
 ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").split(",")
 
 INSTALLED_APPS = [
     "daphne",  # first: its runserver takes the place of Django's, which has no WebSockets
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
     "django.contrib.staticfiles",
     "panther_channels",
     "testproject",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "testproject.urls"
@@ -31,18 +37,26 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+            ]
+        },
     }
 ]
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": Path(__file__).resolve().parent.parent / "db.sqlite3",
+        "NAME": os.environ.get("DATABASE") or Path(__file__).resolve().parent.parent / "db.sqlite3",
     }
 }
 STATIC_URL = "static/"
 TIME_ZONE = "UTC"
 USE_TZ = True
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "private"
 
 WS_URLS = "testproject.urls.websocket_urls"
 

@@ -1,5 +1,6 @@
 """URLs of the demo site, HTTP and WebSocket."""
 
+from django.contrib.auth.views import LogoutView
 from django.urls import path, register_converter
 from django.urls.converters import SlugConverter
 from django.views.generic import TemplateView
@@ -20,10 +21,14 @@ urlpatterns = [
     path("connection/", views.ConnectionView.as_view(), name="connection"),
     path("rooms/", views.RoomsView.as_view(), name="rooms"),
     path("rooms/<room:name>/", views.RoomView.as_view(), name="room"),
+    path("private/", views.PrivateView.as_view(), name="private"),
+    path("login/", views.LoginView.as_view(), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
 ]
 
 websocket_urls = {
     "ws": websockets.Echo,
     "ws/connection": websockets.ShowId,
     "ws/rooms/<room:name>": websockets.Room,
+    "ws/private": websockets.Private,
 }

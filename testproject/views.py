@@ -6,6 +6,8 @@ from urllib.parse import urlencode
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django import forms
+from django.conf import settings
+from django.contrib.auth import get_user_model, views
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -50,3 +52,21 @@ class RoomView(TemplateView):
     """One room."""
 
     template_name = "testproject/room.html"
+
+
+class PrivateView(TemplateView):
+    """A page whose connection is for users only."""
+
+    template_name = "testproject/private.html"
+
+
+class LoginView(views.LoginView):
+    """The login, which tells of the demo user where there is one."""
+
+    template_name = "testproject/login.html"
+    redirect_authenticated_user = True
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        users = get_user_model().objects.filter(username="demo", is_active=True)
+        has_demo_user = settings.DEBUG and users.exists()
+        return super().get_context_data(has_demo_user=has_demo_user, **kwargs)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from panther_channels.authentications import SessionAuthentication
+from panther_channels.permissions import IsAuthenticated
 from panther_channels.websocket import GenericWebsocket
 from testproject.views import MAX_NAME
 
@@ -48,3 +50,15 @@ class Room(GenericWebsocket):
 
     async def chat_message(self, event: dict[str, str]) -> None:
         await self.send({"sender": event["sender"], "text": event["text"]})
+
+
+class Private(GenericWebsocket):
+    """Greets who is logged in. A page of somebody who isn't can read why it is refused."""
+
+    auth = SessionAuthentication
+    permissions = IsAuthenticated
+    reject_with_close_code = True
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send(f"Hello, {self.user.get_username()}.")
