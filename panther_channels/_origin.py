@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest
-from django.http.request import validate_host
+from django.http.request import split_domain_port, validate_host
 
 from panther_channels import conf
 from panther_channels._request import Headers
@@ -84,9 +84,11 @@ def problem_with(headers: Headers) -> str | None:
         if any(_matches(origin, pattern) for pattern in allowed):
             return None
         return f"the origin {value!r} is not in WS_ALLOWED_ORIGINS: add it there"
-    if _is_allowed_host(origin.host, host):
-        return None
-    return f"the origin {value!r} is not allowed by ALLOWED_HOSTS: add it to WS_ALLOWED_ORIGINS"
+    if not _is_allowed_host(origin.host, host):
+        return f"the origin {value!r} is not allowed by ALLOWED_HOSTS: add it to WS_ALLOWED_ORIGINS"
+    if _is_other_port(origin, host):
+        return f"the origin {value!r} is another port of this host: add it to WS_ALLOWED_ORIGINS"
+    return None
 
 
 def _matches(origin: Origin, pattern: str) -> bool:
@@ -110,6 +112,13 @@ def _is_allowed_host(host: str, own_host: str) -> bool:
         own = parse_origin(f"http://{own_host}")
         return own is not None and host == own.host
     return validate_host(f"[{host}]" if ":" in host else host, allowed)
+
+
+def _is_other_port(origin: Origin, own_host: str) -> bool:
+    # Another port of the same host is another site, and cookies go to both. Some proxies cut the
+    # port off the Host header, which then says nothing.
+    host, port = split_domain_port(own_host)
+    return bool(port) and host.strip("[]") == origin.host and int(port) != origin.port
 
 
 def log_refusal(problem: str, path: str) -> None:

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.browser.conftest import ARGUMENTS, PATIENCE
 from tests.integration.access.client import Headers, Site, handshake
 from tests.integration.conftest import StartAccess
-from tests.servers import Server, ServerName, free_port
+from tests.servers import Server, ServerName
 
 EXACT = ["https://example.com", "https://*.example.org", "http://127.0.0.1:8443", "http://[::1]:81"]
 
@@ -73,7 +73,7 @@ async def test_two_origins(listed: Server):
 @pytest.mark.parametrize(
     ("origin", "status"),
     [
-        ("http://127.0.0.1", 101),
+        ("http://127.0.0.1", 403),  # another port of the host that was asked
         ("https://localhost", 101),
         ("http://testserver", 101),
         ("https://evil.example", 403),
@@ -83,6 +83,11 @@ async def test_two_origins(listed: Server):
 async def test_by_allowed_hosts(access: Server, origin: str, status: int):
     answer = await handshake(access, "/ws/default", [("Origin", origin)])
     assert answer.status == status
+
+
+async def test_a_page_of_this_site(access: Server):
+    answer = await handshake(access, "/ws/default", [("Origin", access.url)])
+    assert answer.status == 101
 
 
 HOSTS: list[tuple[str | None, Headers, int]] = [
@@ -147,12 +152,7 @@ def test_the_session_of_a_browser(
     page: Page, server_name: ServerName, start_access: StartAccess, site: Site
 ):
     """Cookies are of a host, not of a port: the page of the other server has them, too."""
-    port = free_port()
-    # The page's own origin, which has to be known before there is a server.
-    option = {"daphne": "-p", "uvicorn": "--port"}[server_name]
-    server = start_access(
-        server_name, (option, str(port)), WS_ALLOWED_ORIGINS=[f"http://127.0.0.1:{port}"]
-    )
+    server = start_access(server_name)
     other = start_access("uvicorn" if server_name == "daphne" else "daphne")
     log_in(page, server)
     state = page.locator("#state")
@@ -164,7 +164,7 @@ def test_the_session_of_a_browser(
     mark = server.mark()
     page.goto(other.url + url_of(server, "/ws/session"))
     expect(state).to_have_text("closed 1006")
-    server.wait_log(refusal(other.url), since=mark)
+    server.wait_log(f"the origin '{other.url}' is another port of this host", since=mark)
     # It is the origin, and not the cookie, that was refused.
     page.goto(other.url + url_of(other, "/ws/session"))
     expect(state).to_have_text("user root")

@@ -144,8 +144,29 @@ def test_by_allowed_hosts(origin: str, hosts: list[str], allowed: bool):
     assert (problem(origin, ALLOWED_HOSTS=hosts) is None) is allowed
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed"),
+    [
+        ("http://testserver:8000", "testserver:8000", True),
+        ("http://testserver:8001", "testserver:8000", False),
+        ("http://testserver", "testserver:8000", False),
+        ("http://testserver", "testserver:80", True),
+        ("https://testserver", "testserver:443", True),
+        ("https://testserver:443", "TestServer:443", True),
+        ("http://[::1]:81", "[::1]:82", False),
+        ("http://[::1]:82", "[::1]:82", True),
+        # A proxy may have cut the port off.
+        ("https://testserver:8443", "testserver", True),
+    ],
+)
+def test_another_port_is_another_site(origin: str, host: str, allowed: bool):
+    found = problem(origin, host=host, ALLOWED_HOSTS=["testserver", "[::1]"])
+    assert (found is None) is allowed
+    assert allowed or "another port" in str(found)
+
+
 def test_without_allowed_hosts():
-    for origin in ("http://localhost:3000", "http://127.0.0.1", "http://[::1]:81"):
+    for origin in ("http://localhost:8000", "http://127.0.0.1", "http://[::1]:81"):
         options: dict[str, Any] = {"ALLOWED_HOSTS": [], "host": "localhost:8000"}
         assert problem(origin, DEBUG=True, **options) is None
         assert problem(origin, DEBUG=False, **options) is not None
