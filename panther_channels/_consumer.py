@@ -32,7 +32,7 @@ from panther_channels._state import (
     ending_for,
     is_refusal,
 )
-from panther_channels.connections import EVENT_TYPE, group_name, user_group
+from panther_channels.connections import EVENT_TYPE, close_event, group_name, user_group
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
@@ -210,7 +210,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                 deadlines().set(self._expire, deadline)
 
     async def _expire(self) -> None:
-        event = {"close": "token expired", "code": status.WS_1008_POLICY_VIOLATION}
+        event = close_event(status.WS_1008_POLICY_VIOLATION, "token expired")
         await self._guard(self._on_outside, event)
 
     async def _listen(self) -> None:

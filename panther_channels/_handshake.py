@@ -1,12 +1,13 @@
 """The questions asked before ``connect()``: middlewares, authentication, permissions."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLPattern
 
 from panther_channels import conf
 from panther_channels._credentials import ForeignCredentialError
@@ -82,6 +83,12 @@ def questions(declared: Any) -> list[Any]:
     return list(declared) if isinstance(declared, list | tuple | set | frozenset) else [declared]
 
 
+def consumers_of(patterns: list[URLPattern]) -> Iterator[Any]:
+    """The :class:`GenericWebsocket` classes among what URLs point to, each once."""
+    found = (getattr(pattern.callback, "consumer_class", None) for pattern in patterns)
+    yield from dict.fromkeys(item for item in found if hasattr(item, "declared"))
+
+
 def declared_by(owner: Any, name: str) -> Any:
     """A class attribute as it was written: ``auth = function`` must not become a method."""
     # inspect.getattr_static() does this, too, at a quarter of what a handshake costs.
@@ -136,9 +143,7 @@ def problem_with_question(question: Any) -> str | None:
             inspect.signature(question).bind()
         except TypeError:
             return f"{question.__qualname__} wants arguments: give an instance."
-        call = vars(next((b for b in question.__mro__ if "__call__" in vars(b)), object)).get(
-            "__call__"
-        )
+        call = declared_by(question, "__call__")
     if not iscoroutinefunction(call):
         return f"{question!r} is not async."
     arguments = [None] * (2 if inspect.isclass(question) or _is_method(question) else 1)

@@ -15,7 +15,7 @@ from django.urls.resolvers import RegexPattern
 
 from panther_channels import conf, status
 from panther_channels._denial import Receive, Send, deny, respond
-from panther_channels._handshake import questions
+from panther_channels._handshake import consumers_of, questions
 from panther_channels._origin import log_refusal, problem_with
 from panther_channels._request import Headers
 from panther_channels.routing import build_url_patterns
@@ -114,8 +114,7 @@ class Application:
 
 def _preload(patterns: list[URLPattern]) -> None:
     """Let the authentications load what they need before the first client waits for it."""
-    consumers: Any = (getattr(item.callback, "consumer_class", None) for item in patterns)
-    declared = [item.declared("auth") for item in consumers if hasattr(item, "declared")]
+    declared = [consumer.declared("auth") for consumer in consumers_of(patterns)]
     for authentication in chain.from_iterable(map(questions, [conf.authentication(), *declared])):
         preload = getattr(authentication, "preload", None)
         if preload is not None:

@@ -57,7 +57,7 @@ class JWTAuthentication(CredentialAuthentication):
         import_module("rest_framework_simplejwt.tokens")
 
     def find_credential(self, connection: "Websocket") -> str | None:
-        """The token after ``Bearer, or another of ``AUTH_HEADER_TYPES``."""
+        """The token after ``Bearer``, or another of ``AUTH_HEADER_TYPES``."""
         # simplejwt's setting is a key of request.META.
         name = _simplejwt().AUTH_HEADER_NAME.removeprefix("HTTP_")
         header = connection.headers[name]

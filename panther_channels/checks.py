@@ -12,7 +12,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
 from panther_channels import conf
-from panther_channels._handshake import problem_with_middleware, problem_with_question, questions
+from panther_channels._handshake import (
+    consumers_of,
+    problem_with_middleware,
+    problem_with_question,
+    questions,
+)
 from panther_channels._origin import parse_origin
 from panther_channels.authentications import (
     CookieJWTAuthentication,
@@ -169,9 +174,7 @@ def _consumers() -> Iterator[Any]:
         patterns = build_url_patterns(conf.urls() or {})
     except ImproperlyConfigured:
         return  # E001 tells
-    callbacks = (pattern.callback for pattern in patterns)
-    consumers = (getattr(callback, "consumer_class", None) for callback in callbacks)
-    yield from dict.fromkeys(item for item in consumers if hasattr(item, "declared"))
+    yield from consumers_of(patterns)
 
 
 def _uses_of(*kinds: type) -> Iterator[str]:

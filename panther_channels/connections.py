@@ -74,6 +74,11 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"A close reason has {_MAX_REASON} bytes of UTF-8 at most, not {size}.")
 
 
+def close_event(code: int, reason: str) -> dict[str, Any]:
+    """The event that closes a connection."""
+    return {"type": EVENT_TYPE, "code": code, "close": reason}
+
+
 async def send_message_to_websocket(connection_id: str, data: Any) -> None:
     """Send a message to an open connection, from any process that shares its channel layer.
 
@@ -90,7 +95,7 @@ async def send_message_to_websocket(connection_id: str, data: Any) -> None:
         UnicodeEncodeError: the text holds a lone surrogate.
         ImproperlyConfigured: there is no channel layer.
     """
-    await _post(connection_id, to_event(data))
+    await _post(connection_id, {"type": EVENT_TYPE, **to_event(data)})
 
 
 async def close_websocket_connection(
@@ -112,7 +117,7 @@ async def close_websocket_connection(
         ImproperlyConfigured: there is no channel layer.
     """
     check_close(code, reason)
-    await _post(connection_id, {"code": code, "close": reason})
+    await _post(connection_id, close_event(code, reason))
 
 
 async def close_user_websockets(
@@ -136,25 +141,21 @@ async def close_user_websockets(
     group = await sync_to_async(user_group)(user) if is_lazy else user_group(user)
     if group is None:
         raise ValueError(f"{user!r} is no user with a primary key.")
-    await _layer().group_send(group, _close_event(code, reason))
+    await _layer().group_send(group, close_event(code, reason))
 
 
 def close_group(group: str | None, reason: str) -> None:
     """Close the connections of a user's group with 1008, from synchronous code."""
     layer = get_channel_layer(conf.channel_layer())
     if group is not None and layer is not None:
-        event = _close_event(status.WS_1008_POLICY_VIOLATION, reason)
+        event = close_event(status.WS_1008_POLICY_VIOLATION, reason)
         async_to_sync(layer.group_send)(group, event)
-
-
-def _close_event(code: int, reason: str) -> dict[str, Any]:
-    return {"type": EVENT_TYPE, "code": code, "close": reason}
 
 
 async def _post(connection_id: str, event: dict[str, Any]) -> None:
     layer = _layer()
     if is_connection_id(connection_id):
-        await layer.group_send(group_name(connection_id), {"type": EVENT_TYPE, **event})
+        await layer.group_send(group_name(connection_id), event)
 
 
 def _layer() -> Any:
