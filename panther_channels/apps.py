@@ -1,17 +1,20 @@
 """The Django application."""
 
+import functools
 import sys
 from typing import Any
 
+from channels.layers import get_channel_layer
 from django.apps import AppConfig
 from django.core import checks
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
-from panther_channels import _logs
+from panther_channels import _logs, conf, status
 from panther_channels.authentications import QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
-from panther_channels.connections import close_group, is_user, user_group
+from panther_channels.connections import close_event, is_user, user_group
+from panther_channels.sync import deliver
 
 
 class PantherChannelsConfig(AppConfig):
@@ -57,5 +60,8 @@ def _deleted(*, instance: Any, using: str, **_kwargs: Any) -> None:
 
 def _close_after_commit(user: Any, reason: str, using: str) -> None:
     group = user_group(user)  # now: after the commit, a deleted user has no primary key
+    if group is None or get_channel_layer(conf.channel_layer()) is None:
+        return
+    event = close_event(status.WS_1008_POLICY_VIOLATION, reason)
     # Robust: that Redis is away must not fail the request which saved the user.
-    transaction.on_commit(lambda: close_group(group, reason), using=using, robust=True)
+    transaction.on_commit(functools.partial(deliver, group, event), using=using, robust=True)

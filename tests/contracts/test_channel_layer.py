@@ -32,7 +32,7 @@ EXPIRY = 1  # the shortest that core can: Redis gets it in whole seconds
 
 
 def _memory(get_redis: GetRedis, folder: str) -> MakeLayer:
-    return InMemoryChannelLayer
+    return functools.partial(InMemoryChannelLayer)
 
 
 def _core(get_redis: GetRedis, folder: str) -> MakeLayer:

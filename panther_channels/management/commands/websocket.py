@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.core.management.base import BaseCommand, CommandError
 
 from panther_channels import conf, status
-from panther_channels.connections import (
-    close_websocket_connection,
-    is_connection_id,
-    send_message_to_websocket,
-)
+from panther_channels.connections import is_connection_id
+from panther_channels.sync import close_websocket_connection, send_message_to_websocket
 
 
 class Command(BaseCommand):
@@ -48,10 +44,9 @@ class Command(BaseCommand):
         _check_layer()
         try:
             if options["action"] == "send":
-                async_to_sync(send_message_to_websocket)(connection_id, _message(options))
+                send_message_to_websocket(connection_id, _message(options))
             else:
-                close = async_to_sync(close_websocket_connection)
-                close(connection_id, options["code"], options["reason"])
+                close_websocket_connection(connection_id, options["code"], options["reason"])
         except CommandError:
             raise
         except Exception as error:
