@@ -23,6 +23,7 @@ from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.exceptions import DataError
 
+from panther_channels.layers import LocalChannelLayer
 from tests.conftest import GetRedis
 
 MakeLayer = Callable[..., Any]
@@ -46,9 +47,14 @@ def _pubsub(get_redis: GetRedis, folder: str) -> MakeLayer:
     return functools.partial(RedisPubSubChannelLayer, hosts=hosts, prefix=uuid.uuid4().hex)
 
 
+def _local(get_redis: GetRedis, folder: str) -> MakeLayer:
+    return functools.partial(LocalChannelLayer, directory=folder)
+
+
 #: Each gives a function that makes layers, all of which reach each other, as in several processes.
 LAYERS: dict[str, Callable[[GetRedis, str], MakeLayer]] = {
     "memory": _memory,
+    "local": _local,
     "core": _core,
     "pubsub": _pubsub,
 }
