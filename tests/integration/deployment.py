@@ -10,11 +10,12 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-from tests.servers import ROOT, Process, RedisServer, free_port
+from tests.servers import POLL_INTERVAL, ROOT, Process, RedisServer, free_port
 
 SNIPPETS = ROOT / "docs" / "snippets" / "deploy"
 _LAUNCH = Path(__file__).parent / "deployed" / "launch.py"
@@ -77,14 +78,32 @@ class Site:
         assert (done.returncode, done.stderr) == (0, ""), done
 
 
-class Unit(Process):
+def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Asks again and again until the answer is true; fails when the seconds are over."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(POLL_INTERVAL)
+
+
+class Logged(Process):
+    """A process whose log says when it is ready: it has `ready` in it, `count` times."""
+
+    ready: str
+    count = 1
+
+    def _is_ready(self) -> bool:
+        return self.log.count(self.ready) >= self.count
+
+
+class Unit(Logged):
     """What a unit starts, running as long as the context lasts.
 
     Args:
         site: What it serves.
         name: The file of the unit.
-        ready: What stands in the log `count` times when it accepts connections.
-        count: See `ready`.
+        ready: What the log says when it accepts connections.
+        count: How often the log says that: as often as there are workers.
         listener: The socket of the unit's socket.
         replacements: More of them, besides paths and port.
     """
@@ -107,7 +126,7 @@ class Unit(Process):
         }
         unit = _service(read(name, {**paths, **port, **(replacements or {})}))
         self.unit = unit
-        self._ready, self._count = ready, count
+        self.ready, self.count = ready, count
         fd = -1 if listener is None else listener.fileno()
         launch = (sys.executable, "-I", "-S", str(_LAUNCH), unit["LimitNOFILE"], str(fd))
         command = (*launch, *shlex.split(unit["ExecStart"]))
@@ -120,9 +139,6 @@ class Unit(Process):
     def stop(self) -> int:
         """Stops it as systemd does; longer than TimeoutStopSec is an error."""
         return self.terminate(float(self.unit["TimeoutStopSec"]))
-
-    def _is_ready(self) -> bool:
-        return self.log.count(self._ready) >= self._count
 
 
 class Nginx(Process):

@@ -20,8 +20,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from tests.conftest import StartRedis, missing
-from tests.integration.deployment import Nginx, Sentinel, Site, Unit, read
-from tests.servers import POLL_INTERVAL, RedisServer, free_port
+from tests.integration.deployment import Nginx, Sentinel, Site, Unit, read, wait_until
+from tests.servers import RedisServer, free_port
 
 SECONDS = 20.0
 HOST = "example.com"
@@ -307,9 +307,7 @@ async def test_sentinel_fails_over(
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(POLL_INTERVAL)
+    await asyncio.to_thread(wait_until, condition)
 
 
 def set_password(server: RedisServer) -> None:
