@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import threading
+from pathlib import Path
 from typing import Self
 
 _PREFIX = "10.77.0."
@@ -65,10 +66,7 @@ class Network:
 
         def enter() -> None:
             try:
-                with open(f"/run/netns/{self._names[host]}") as namespace:  # noqa: PTH123
-                    libc = ctypes.CDLL(None, use_errno=True)
-                    if libc.setns(namespace.fileno(), _CLONE_NEWNET):
-                        raise OSError(ctypes.get_errno(), "setns")
+                _enter(self._names[host])
                 result.append(socket.create_connection(("127.0.0.1", port), 10))
             except OSError as error:
                 result.append(error)
@@ -93,6 +91,14 @@ class Network:
             _ip("-n", switch, "link", "set", port, "master", "bridge", "up")
             _ip("-n", host, "address", "add", f"{self.address(number)}/24", "dev", "eth0")
             _ip("-n", host, "link", "set", "eth0", "up")
+
+
+def _enter(name: str) -> None:
+    """Moves this thread into a network namespace. Python itself can do that from 3.12 on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with Path("/run/netns", name).open() as namespace:
+        if libc.setns(namespace.fileno(), _CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
 
 
 def _ip(*arguments: str) -> None:
