@@ -198,16 +198,17 @@ async def check_what_the_proxy_says(front: Front) -> None:
     assert await asyncio.to_thread(front.get, "/") == (200, "secure")
 
 
-async def spread(front: Front, stack: contextlib.AsyncExitStack) -> list[ClientConnection]:
-    """Clients of at least two processes."""
-    clients: list[ClientConnection] = []
-    processes: set[int] = set()
+async def spread(
+    front: Front, stack: contextlib.AsyncExitStack
+) -> dict[int, list[tuple[str, ClientConnection]]]:
+    """Ids and clients by process, of which there are at least two."""
+    found: dict[int, list[tuple[str, ClientConnection]]] = {}
     async with asyncio.timeout(SECONDS):
-        while len(processes) < 2:
-            batch = await open_many(front, stack)
-            processes |= {(await told(client))["pid"] for client in batch}
-            clients += batch
-    return clients
+        while len(found) < 2:
+            for client in await open_many(front, stack):
+                greeting = await told(client)
+                found.setdefault(greeting["pid"], []).append((greeting["id"], client))
+    return found
 
 
 async def open_many(front: Front, stack: contextlib.AsyncExitStack) -> list[ClientConnection]:
@@ -216,29 +217,46 @@ async def open_many(front: Front, stack: contextlib.AsyncExitStack) -> list[Clie
 
 
 @pytest.mark.parametrize("name", ["daphne", "uvicorn", "gunicorn", "gunicorn --preload"])
-async def test_behind_nginx(
-    name: str,
-    folder: Path,
-    redis_server: RedisServer,
-    start_nginx: Start,
-    start_units: Start,
+async def test_behind_nginx_without_a_broker(
+    name: str, folder: Path, start_nginx: Start, start_units: Start
 ):
-    site = Site(folder, redis_by_url(redis_server.url))
+    site = Site(folder, local(folder))
     units = start_units(name, site)
     front = start_nginx(site)
     async with contextlib.AsyncExitStack() as stack:
-        clients = await spread(front, stack)
-        for client in clients:
+        first, second, *others = (await spread(front, stack)).values()
+        for group in (first, second):
+            connection_id, client = group.pop()
             await client.send("hello")
             assert await received(client) == "hello"
-        async with front.connect("/ws/door") as client:
-            await check_outside(site, client, (await told(client))["id"])
+            await check_outside(site, client, connection_id)
         await check_refusals(front)
         await check_what_the_proxy_says(front)
 
         codes = await asyncio.gather(*[asyncio.to_thread(unit.stop) for unit in units])
         assert codes == [0] * len(units)
-        assert {(await closed(client))[0] for client in clients} == {1012}
+        left = [client for group in (first, second, *others) for _, client in group]
+        assert {(await closed(client))[0] for client in left} == {1012}
+
+
+async def test_one_of_four_daphnes_stops(folder: Path, start_nginx: Start, start_units: Start):
+    """The others go on to accept, and to find each other."""
+    site = Site(folder, local(folder))
+    stopped, *_ = start_units("daphne", site)
+    front = start_nginx(site)
+    assert await asyncio.to_thread(stopped.stop) == 0
+    async with contextlib.AsyncExitStack() as stack:
+        processes = await spread(front, stack)
+        assert stopped.pid not in processes
+        connection_id, client = processes.popitem()[1][0]
+        await check_outside(site, client, connection_id)
+
+
+def local(folder: Path) -> str:
+    """The settings, and the directory, as RuntimeDirectory= and RuntimeDirectoryMode= make it."""
+    directory = folder / "run"
+    directory.mkdir(0o700)
+    return read("settings_local.py", {"/run/project": str(directory)})
 
 
 def redis_by_url(url: str) -> str:
@@ -249,7 +267,7 @@ def redis_by_url(url: str) -> str:
 def serve(folder: Path, start_nginx: Start, start_units: Start) -> Callable[[str], Any]:
     """A site with these settings, behind nginx, on four processes of one server."""
 
-    def start(settings: str, name: str = "daphne") -> tuple[Site, Front]:
+    def start(settings: str, name: str) -> tuple[Site, Front]:
         site = Site(folder, settings)
         start_units(name, site)
         return site, start_nginx(site)
@@ -257,10 +275,11 @@ def serve(folder: Path, start_nginx: Start, start_units: Start) -> Callable[[str
     return start
 
 
-async def test_redis_with_a_password(serve: Start, start_redis: StartRedis):
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn --preload"])
+async def test_redis_with_a_password(serve: Start, start_redis: StartRedis, name: str):
     server = start_redis()
     set_password(server)
-    site, front = serve(redis_by_url(f"redis://:password@{server.host}:{server.port}/0"))
+    site, front = serve(redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), name)
     async with front.connect("/ws/door") as client:
         await check_outside(site, client, (await told(client))["id"])
 
@@ -270,7 +289,7 @@ async def test_several_redis_hosts(serve: Start, start_redis: StartRedis):
     hosts = {
         f"redis://10.0.0.{number}:6379": server.url for number, server in enumerate(servers, 1)
     }
-    site, front = serve(read("settings_shards.py", hosts))
+    site, front = serve(read("settings_shards.py", hosts), "daphne")
     async with contextlib.AsyncExitStack() as stack:
         clients = {(await told(client))["id"]: client for client in await open_many(front, stack)}
         groups = [connections_on(server) for server in servers]
@@ -297,7 +316,7 @@ async def test_sentinel_fails_over(
         '("10.0.0.2", 26379)': f'("127.0.0.1", {sentinel.port})',
         '("10.0.0.3", 26379)': f'("127.0.0.1", {free_port()})',
     }
-    site, front = serve(read("settings_sentinel.py", changes))
+    site, front = serve(read("settings_sentinel.py", changes), "daphne")
     async with front.connect("/ws/door") as first, front.connect("/ws/door") as second:
         await check_outside(site, first, (await told(first))["id"])
         connection_id = (await told(second))["id"]
