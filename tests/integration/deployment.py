@@ -26,6 +26,8 @@ from tests.project.settings import *
 WS_URLS = "tests.integration.deployed.urls.websocket_urls"
 ROOT_URLCONF = "tests.integration.deployed.urls"
 ASGI_APPLICATION = "project.asgi.application"
+# So that it is nginx which has to strip that header.
+WS_TRUST_DAPHNE_ROOT_PATH = True
 """
 
 
