@@ -264,7 +264,7 @@ def redis_by_url(url: str) -> str:
 
 
 @pytest.fixture
-def serve(folder: Path, start_nginx: Start, start_units: Start) -> Callable[[str], Any]:
+def serve(folder: Path, start_nginx: Start, start_units: Start) -> Start:
     """A site with these settings, behind nginx, on four processes of one server."""
 
     def start(settings: str, name: str) -> tuple[Site, Front]:
