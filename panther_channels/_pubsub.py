@@ -23,9 +23,21 @@ _CONNECT = 5.0  # seconds for a connection with its subscriptions; so long nobod
 _PAUSE = 0.5  # seconds between two attempts
 
 
+_ensure_receiver = RedisSingleShardConnection._ensure_receiver
+
+
 def install() -> None:
     """Replace the receiver in this process. A second call does nothing."""
     RedisSingleShardConnection._do_receiving = _do_receiving
+    RedisSingleShardConnection._ensure_receiver = _ensure_receiver_and_connection
+
+
+def _ensure_receiver_and_connection(shard: Any) -> None:
+    """What a subscription calls, with the lock, before it goes out."""
+    _ensure_receiver(shard)
+    connection = shard._pubsub.connection
+    if connection is not None and _is_lost(connection):
+        connection._close()  # so that subscribe() connects
 
 
 async def _do_receiving(shard: Any) -> None:

@@ -18,8 +18,9 @@ SECONDS = 20.0
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     # monkeypatch puts back what was there.
-    original = RedisSingleShardConnection._do_receiving
-    monkeypatch.setattr(RedisSingleShardConnection, "_do_receiving", original)
+    for name in ("_do_receiving", "_ensure_receiver"):
+        original = getattr(RedisSingleShardConnection, name)
+        monkeypatch.setattr(RedisSingleShardConnection, name, original)
     _pubsub.install()
 
 
