@@ -4,21 +4,21 @@ import functools
 import sys
 from typing import Any
 
-from channels.layers import get_channel_layer
 from django.apps import AppConfig
+from django.conf import settings
 from django.core import checks
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
-from panther_channels import _logs, conf, status
+from panther_channels import _logs, status
 from panther_channels.authentications import QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
-from panther_channels.connections import close_event, is_user, user_group
+from panther_channels.connections import close_event, find_channel_layer, is_user, user_group
 from panther_channels.sync import deliver
 
 
 class PantherChannelsConfig(AppConfig):
-    """Registers the checks, guards the logs, and mends daphne where it is the server."""
+    """Registers the checks, guards the logs, and mends daphne and channels_redis where they run."""
 
     name = "panther_channels"
     verbose_name = "WebSockets"
@@ -35,6 +35,11 @@ class PantherChannelsConfig(AppConfig):
             from panther_channels.servers import daphne
 
             daphne.install()
+        layers = getattr(settings, "CHANNEL_LAYERS", {}).values()
+        if any(layer.get("BACKEND", "").startswith("channels_redis.pubsub.") for layer in layers):
+            from panther_channels import _pubsub  # not for all: it takes the time to import Redis
+
+            _pubsub.install()
 
 
 def _token_parameters() -> set[str]:
@@ -60,8 +65,12 @@ def _deleted(*, instance: Any, using: str, **_kwargs: Any) -> None:
 
 def _close_after_commit(user: Any, reason: str, using: str) -> None:
     group = user_group(user)  # now: after the commit, a deleted user has no primary key
-    if group is None or get_channel_layer(conf.channel_layer()) is None:
-        return
-    event = close_event(status.WS_1008_POLICY_VIOLATION, reason)
-    # Robust: that Redis is away must not fail the request which saved the user.
-    transaction.on_commit(functools.partial(deliver, group, event), using=using, robust=True)
+    if group is not None:
+        close = functools.partial(_close, group, reason)
+        # Robust: that Redis is away must not fail the request which saved the user.
+        transaction.on_commit(close, using=using, robust=True)
+
+
+def _close(group: str, reason: str) -> None:
+    if find_channel_layer() is not None:
+        deliver(group, close_event(status.WS_1008_POLICY_VIOLATION, reason))

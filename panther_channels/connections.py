@@ -1,11 +1,12 @@
 """Connections on the channel layer: how they are reached from outside."""
 
 import re
+import threading
 from hashlib import sha256
 from typing import Any, TypeGuard
 
 from asgiref.sync import sync_to_async
-from channels.layers import get_channel_layer
+from channels.layers import channel_layers, get_channel_layer
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -18,6 +19,7 @@ from panther_channels._encoding import to_event
 EVENT_TYPE = "panther_channels.connection"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_creating = threading.Lock()  # a channel layer
 _MAX_REASON = 123  # bytes: a control frame holds 125, the code takes two (RFC 6455 section 5.5)
 
 
@@ -177,15 +179,26 @@ async def _post(connection_id: str, event: dict[str, Any]) -> None:
         await layer.group_send(group, event)
 
 
+def find_channel_layer() -> Any:
+    """The channel layer that reaches the connections, or ``None`` where none is configured."""
+    alias = conf.channel_layer()
+    if alias in channel_layers.backends:
+        return get_channel_layer(alias)
+    # Of two threads that come first, Channels gives each a layer of its own, and the next message
+    # of one of them goes through the other's: by another connection, on which it may be faster.
+    with _creating:
+        return get_channel_layer(alias)
+
+
 def channel_layer() -> Any:
     """The channel layer that reaches the connections.
 
     Raises:
         ImproperlyConfigured: there is none.
     """
-    alias = conf.channel_layer()
-    layer = get_channel_layer(alias)
+    layer = find_channel_layer()
     if layer is None:
+        alias = conf.channel_layer()
         raise ImproperlyConfigured(
             f"Connections can't be reached from outside without a channel layer: set "
             f'CHANNEL_LAYERS["{alias}"], for example to '
