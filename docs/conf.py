@@ -48,7 +48,7 @@ html_copy_source = False
 nitpick_ignore_regex = [
     (r"py:.*", r"(asyncio|collections|abc|asgiref|channels|django|typing)\..*"),
     (r"py:.*", r"(Any|Awaitable|Callable|Iterable|Mapping|AsyncIterator|URLPattern)"),
-    (r"py:exc", r"(ImproperlyConfigured|TimeoutError)"),
+    (r"py:exc", r"(ImproperlyConfigured|SynchronousOnlyOperation|TimeoutError)"),
 ]
 
 
