@@ -55,6 +55,7 @@ class Inbox:
         self._groups: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting = False
+        self._has_left = False
 
     async def join(self, groups: Iterable[str]) -> None:
         """Become a member of groups, all of which :meth:`leave` leaves."""
@@ -80,12 +81,14 @@ class Inbox:
                 logger.exception("The channel layer failed to remove a connection from %r.", group)
         if self._task is not None and not self._waiting:
             await asyncio.wait({self._task}, timeout=_GRACE)
+        self._has_left = True
+        if kept is not None and self._task is not None and self._waiting:
+            kept.dismiss(self._name, self._task)
+            return
         if self._task is not None:
             await _cancel(self._task)
-        if kept is not None:
-            kept.forget(self._name)
         # Where nothing came in its last moment, the layer has forgotten the channel already.
-        elif not self._waiting or self._name in getattr(self._layer, "channels", ()):
+        if not self._waiting or self._name in getattr(self._layer, "channels", ()):
             await self._release()
 
     async def _pump(
@@ -93,7 +96,7 @@ class Inbox:
     ) -> None:
         kept = self._memberships
         again_at = 0.0  # a single failure costs no time: messages may be waiting
-        while wanted():
+        while wanted() and not self._has_left:
             self._waiting = True
             try:
                 event = await self._layer.receive(self._name)
@@ -108,7 +111,8 @@ class Inbox:
                 again_at = time.monotonic() + _RETRY
                 continue
             self._waiting = False
-            await handle(event)
+            if not self._has_left:
+                await handle(event)
 
     async def _release(self) -> None:
         # A channel layer forgets a channel when a receive() on it is cancelled, and has no other

@@ -112,6 +112,7 @@ class Memberships:
         self._shards = [_Shard(layer, index) for index in range(layer.ring_size)]
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._task: asyncio.Task[None] | None = None
+        self._dismissed: dict[asyncio.Task[None], str] = {}
         self._has_told = False
 
     async def add(self, group: str, channel: str) -> None:
@@ -146,9 +147,20 @@ class Memberships:
             shard.fail(error)
         self._rest()
 
-    def forget(self, channel: str) -> None:
-        """Drop what the layer holds for a channel on which nobody receives any more."""
-        self._layer.receive_buffer.pop(channel, None)
+    def dismiss(self, channel: str, receiver: "asyncio.Task[None]") -> None:
+        """End a task that receives on a channel, without a loss for the other channels.
+
+        One of a process's receivers waits at Redis for all of them. Cancelled there, it would lose
+        what Redis has just taken out of its queue, whomever it was for. So all are woken by a
+        message, and the one at Redis stays until the next one for anybody.
+        """
+        self._layer.receive_buffer[channel].put_nowait({"type": "dismiss"})  # an empty one is none
+        self._dismissed[receiver] = channel
+        receiver.add_done_callback(self._forget)
+        self._rest()
+
+    def _forget(self, receiver: "asyncio.Task[None]") -> None:
+        self._layer.receive_buffer.pop(self._dismissed.pop(receiver), None)
 
     def has_noted(self, error: Exception, channel: str) -> bool:
         """Whether an exception of ``receive()`` is Redis' trouble, and therefore logged here."""
@@ -196,7 +208,11 @@ class Memberships:
             await asyncio.gather(*(shard.look() for shard in self._shards))
 
     def _rest(self) -> None:
-        if self._task is not None and not any(one.members or one.gone for one in self._shards):
+        if any(shard.members for shard in self._shards):
+            return
+        for receiver in self._dismissed:
+            receiver.cancel()  # no message for others can be lost any more
+        if self._task is not None and not any(shard.gone for shard in self._shards):
             self._task.cancel()
             self._task = None
 
