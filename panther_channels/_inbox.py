@@ -10,7 +10,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
-from panther_channels._renewal import memberships
+from panther_channels._redis_core import memberships
 
 logger = logging.getLogger("panther_channels")
 
