@@ -107,8 +107,8 @@ def check_core_layer(**_kwargs: Any) -> list[CheckMessage]:
         return []
     text = (
         f"{_backend()} drops messages beyond its capacity, which all connections of a process "
-        "share, and keeps groups in Redis alone: they are gone until a restarted Redis has them "
-        "again."
+        "share, and has its groups in Redis alone: they end with a restart of it, but for those "
+        "that panther_channels joins again."
     )
     messages: list[CheckMessage] = [Warning(text, hint=_WHICH_LAYER, id="panther_channels.W006")]
     hint = f'Set it: {{"address": "redis://...", "socket_timeout": None}}. {_WHICH_LAYER}'
@@ -224,7 +224,7 @@ def _backend() -> str:
 def _layer_class() -> Any:
     try:
         return import_string(_layer_config()["BACKEND"])
-    except (ImportError, KeyError, TypeError):
+    except (ImportError, KeyError, TypeError, AttributeError):
         return object  # Channels says what is wrong, when it is first needed
 
 
