@@ -40,7 +40,7 @@ class Shard:
         # snapshot has the key, but not the members that came after it.
         self._counter = f"{layer.prefix}:panther_channels:{uuid4().hex}"
         self._count: float | None = None
-        self._renewal = 0.0  # when, on the monotonic clock
+        self._renewal = 0.0  # when, on the monotonic clock: at first at once
         self._is_due = False
         self.is_away = False  # and was logged
         self.is_back = asyncio.Event()
@@ -52,10 +52,9 @@ class Shard:
                 await _soon(self._redis.connection_pool.disconnect(False))
             # Of the commands that the layer itself needs, or an ACL might refuse it.
             count = await _soon(self._redis.zadd(self._counter, {"": 1}, incr=True))
-            is_new = self._count is None
-            has_lost = not is_new and count != (self._count or 0) + 1
+            has_lost = self._count is not None and count != self._count + 1
             self._count = count
-            if has_lost or is_new or self._is_due or time.monotonic() >= self._renewal:
+            if has_lost or self._is_due or time.monotonic() >= self._renewal:
                 await self._renew()
             await self._remove()
         except Exception as error:  # noqa: BLE001 - it must go on, whatever it was

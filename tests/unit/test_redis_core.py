@@ -166,6 +166,17 @@ async def test_one_task_while_there_are_members(core: RedisChannelLayer):
     assert kept._task is None
 
 
+async def test_a_redis_that_was_away_is_looked_at_sooner(
+    core: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_redis_core, "_LOOK", 1000)
+    kept = Memberships(core)
+    kept._shards[0].fail(RedisConnectionError("x"))
+    await kept.add("room", "specific.x!y")
+    await until(lambda: not kept._shards[0].is_away)
+    await kept.discard("room", "specific.x!y")
+
+
 @pytest.mark.usefixtures("_quick")
 async def test_a_task_that_was_cancelled_by_others_starts_again(core: RedisChannelLayer):
     kept = Memberships(core)
@@ -277,7 +288,9 @@ def test_which_are_noted(caplog: pytest.LogCaptureFixture):
 
 
 async def test_a_pause_ends_when_redis_is_back(core: RedisChannelLayer):
-    kept, start = Memberships(core), time.monotonic()
+    kept = Memberships(core)
+    await kept._shards[0].look()
+    start = time.monotonic()
     await kept.pause(0.05, "specific.x!y")
     assert time.monotonic() - start >= 0.04
     kept._shards[0].fail(RedisConnectionError("x"))
@@ -307,7 +320,9 @@ async def build(core: RedisChannelLayer, group: str) -> tuple[Inbox, Listener]:
     return inbox, listener
 
 
-async def test_the_one_at_redis_leaves_no_neighbour_alone(core: RedisChannelLayer):
+async def test_the_one_at_redis_leaves_no_neighbour_alone(
+    core: RedisChannelLayer, caplog: pytest.LogCaptureFixture
+):
     one, heard = await build(core, "one")
     two, heard_two = await build(core, "two")
     three, heard_three = await build(core, "three")
@@ -328,6 +343,7 @@ async def test_the_one_at_redis_leaves_no_neighbour_alone(core: RedisChannelLaye
     await until(three._task.done)  # type: ignore[union-attr]
     assert dict(core.receive_buffer) == {}
     assert await groups(core) == 0
+    assert not caplog.records
 
 
 async def test_the_last_one_does_not_stay(core: RedisChannelLayer):

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 import logging
 import os
 import signal
@@ -131,10 +132,11 @@ async def test_more_than_fit_into_a_pipeline(core: RedisChannelLayer, monkeypatc
 async def test_who_leaves_meanwhile_does_not_come_back(
     core: RedisChannelLayer, shard: Shard, monkeypatch
 ):
-    soon = _renewal._soon
+    soon, calls = _renewal._soon, itertools.count(1)
 
     async def leaving(answer: Awaitable[Any]) -> Any:
-        if shard.members.pop(MEMBERS[2], "gone") is None and shard._count:
+        if next(calls) == 3:  # after a count and an expiry: the pipeline that adds
+            del shard.members[MEMBERS[2]]
             await core.group_discard(*MEMBERS[2])
         return await soon(answer)
 
@@ -186,13 +188,24 @@ async def test_a_silent_redis_is_not_waited_for(start_redis: StartRedis, monkeyp
     await core.close_pools()
 
 
-async def test_after_a_failure_all_are_added(core: RedisChannelLayer, shard: Shard):
+async def test_after_a_failure_all_are_added(core: RedisChannelLayer, shard: Shard, caplog):
     """Redis may have been replaced by one that was behind, which no count would tell."""
     await shard.look()
     await core.connection(0).delete(f"{core.prefix}:group:hall")
     shard.fail(RedisConnectionError("reset"))
     await shard.look()
     assert await known(core) == set(MEMBERS)
+    assert lines(caplog) == ["ERROR", "WARNING"]
+
+
+async def test_after_a_failure_no_old_connection_is_used(core: RedisChannelLayer, shard: Shard):
+    redis = core.connection(0)
+    await asyncio.gather(*(redis.ping() for _ in range(10)))
+    idle = redis.connection_pool._available_connections
+    assert sum(connection.is_connected for connection in idle) > 5
+    shard.fail(RedisConnectionError("reset"))
+    await shard.look()
+    assert sum(connection.is_connected for connection in idle) == 1
 
 
 async def test_what_is_not_of_redis_has_its_traceback(
