@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,8 +22,12 @@ StartServer = Callable[..., Server]
 
 
 def missing(program: str) -> NoReturn:
-    """Skips the test for lack of a program; where CI is set it fails: nothing is left out there."""
-    sentence = f"{program} is missing; on Debian: apt-get install {program}"
+    """Skips the test for lack of a program, or fails it: see unavailable()."""
+    unavailable(f"{program} is missing; on Debian: apt-get install {program}")
+
+
+def unavailable(sentence: str) -> NoReturn:
+    """Skips the test; where CI is set it fails: nothing is left out there."""
     if os.environ.get("CI"):
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)
@@ -63,6 +68,13 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
             return running.enter_context(RedisServer(log_path=log_path, **options))
 
         yield start
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A private folder with a path that is short enough for sockets, unlike that of tmp_path."""
+    with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as path:
+        yield Path(path)
 
 
 @pytest.fixture(scope="session")

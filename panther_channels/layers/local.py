@@ -24,6 +24,8 @@ from panther_channels.layers._node import Node
 from panther_channels.layers._peers import Peers
 from panther_channels.layers._queues import Queues
 
+__all__ = ["LocalChannelLayer"]
+
 
 class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has no types
     """Reaches every process of one host that has the same project and user.
@@ -195,6 +197,11 @@ def _call_before_close(loop: asyncio.AbstractEventLoop, call: Callable[[], None]
 
 
 _layers: WeakSet[LocalChannelLayer] = WeakSet()
+
+
+def close_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Close what an event loop has of all local layers; whoever needs one again gets a new one."""
+    _for_all(lambda layer: layer._close(loop))  # noqa: SLF001
 
 
 def _for_all(call: Callable[[LocalChannelLayer], None]) -> None:
