@@ -202,7 +202,6 @@ def channel_layer() -> Any:
         raise ImproperlyConfigured(
             f"Connections can't be reached from outside without a channel layer: set "
             f'CHANNEL_LAYERS["{alias}"], for example to '
-            '{"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", '
-            '"CONFIG": {"hosts": ["redis://127.0.0.1:6379"]}}.'
+            '{"BACKEND": "panther_channels.layers.LocalChannelLayer"}.'
         )
     return layer

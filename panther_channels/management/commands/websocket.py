@@ -41,8 +41,8 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{connection_id!r} is no connection_id: that is 32 lower-case hexadecimal digits."
             )
-        _check_layer()
         try:
+            _check_layer()
             if options["action"] == "send":
                 send_message_to_websocket(connection_id, _message(options))
             else:
@@ -65,7 +65,7 @@ def _check_layer() -> None:
         raise CommandError(
             f'CHANNEL_LAYERS["{alias}"] is the in-memory layer, which reaches nothing outside its '
             "own process, and the connections are in the server's. Set its BACKEND to "
-            '"channels_redis.pubsub.RedisPubSubChannelLayer", for the server and for this command.'
+            '"panther_channels.layers.LocalChannelLayer", for the server and for this command.'
         )
 
 
