@@ -139,7 +139,7 @@ def test_the_in_memory_layer_reaches_nobody(arguments: list[str]):
     with pytest.raises(CommandError) as caught:
         run(*arguments)
     assert 'CHANNEL_LAYERS["default"]' in str(caught.value)
-    assert "RedisPubSubChannelLayer" in str(caught.value)
+    assert "LocalChannelLayer" in str(caught.value)
 
 
 @pytest.mark.parametrize("arguments", [["send", ID, "x"], ["close", ID]])
