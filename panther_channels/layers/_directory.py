@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import re
+import secrets
 import socket
 import stat
 import sys
@@ -13,7 +15,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 # Bytes of a Unix socket's path: sun_path less the zero at its end.
 _MAX_PATH = 107 if sys.platform.startswith("linux") else 103
-_LONGEST_NAME = len("/.0123456789abcdef")
+# The directory may hold other files, which are none of our business.
+_NAME = re.compile(r"panther-[0-9a-f]{12}", re.ASCII)
+_LONGEST_NAME = len("/.panther-0123456789ab")
 _SETTING = 'CHANNEL_LAYERS[...]["CONFIG"]["directory"]'
 
 
@@ -74,9 +78,14 @@ class Directory:
     def names(self) -> set[str]:
         """The names of the sockets in it."""
         try:
-            return {name for name in os.listdir(self.path) if not name.startswith(".")}  # noqa: PTH208 - per message
+            return set(filter(_NAME.fullmatch, os.listdir(self.path)))  # noqa: PTH208 - per message
         except FileNotFoundError:
             return set()
+
+    @staticmethod
+    def new_name() -> str:
+        """A name for a socket, unique on this host."""
+        return f"panther-{secrets.token_hex(6)}"
 
     def path_of(self, name: str) -> str:
         """The path of a socket."""

@@ -28,8 +28,8 @@ class Queues:
 
     def __init__(self, directory: Directory, expiry: float, losses: Losses) -> None:
         self._directory = directory
-        self._root = Path(directory.path, ".queues")
-        self._groups = Path(directory.path, ".groups")
+        self._root = Path(directory.path, ".panther-queues")
+        self._groups = Path(directory.path, ".panther-groups")
         self._expiry = expiry
         self._losses = losses
         self._numbers = itertools.count()

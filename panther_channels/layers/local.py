@@ -160,7 +160,7 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
         return node
 
     def _new_node(self) -> Node:
-        name = secrets.token_hex(8)
+        name = self._directory.new_name()
         channels = Channels(self.get_capacity, self.expiry, self.group_expiry, self.losses)
         queues = Queues(self._directory, self.expiry, self.losses)
         peers = Peers(self._directory, name, self.losses)

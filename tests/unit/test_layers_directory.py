@@ -8,6 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 from panther_channels.layers import _directory
 from panther_channels.layers._directory import Directory
 
+NAME = "panther-0123456789ab"
+
 
 def test_by_default_it_is_the_projects(settings, tmp_path):
     settings.BASE_DIR = tmp_path
@@ -29,9 +31,9 @@ def test_without_base_dir(settings):
 
 
 def test_a_path_that_is_too_long_says_what_to_set(folder):
-    longest = folder / ("x" * (_directory._MAX_PATH - len(str(folder)) - 1 - 18))
-    with Directory(longest).listen("0123456789abcdef"):
-        assert Directory(longest).names() == {"0123456789abcdef"}
+    longest = folder / ("x" * (_directory._MAX_PATH - len(str(folder)) - 1 - 22))
+    with Directory(longest).listen(NAME):
+        assert Directory(longest).names() == {NAME}
     with pytest.raises(ImproperlyConfigured, match=r'(?s)too long.*\["CONFIG"\]\["directory"\]'):
         Directory(f"{longest}x")
 
@@ -55,7 +57,7 @@ def test_it_is_made_for_its_user_alone(folder):
 def test_others_can_write(folder, mode):
     folder.chmod(mode)
     directory = Directory(folder)
-    for call in (directory.make, directory.modified, lambda: directory.listen("a")):
+    for call in (directory.make, directory.modified, lambda: directory.listen(NAME)):
         with pytest.raises(ImproperlyConfigured, match=f"written to by others .mode {mode:04o}"):
             call()
     folder.chmod(0o755)
@@ -95,13 +97,13 @@ def test_a_socket_is_seen_only_when_it_listens(folder, monkeypatch):
         listen(self, backlog)
 
     monkeypatch.setattr(socket.socket, "listen", watched)
-    with directory.listen("a"), socket.socket(socket.AF_UNIX) as client:
+    with directory.listen(NAME), socket.socket(socket.AF_UNIX) as client:
         assert names == [set()]
-        assert directory.names() == {"a"}
-        assert Path(directory.path_of("a")).stat().st_mode & 0o777 == 0o600
-        client.connect(directory.path_of("a"))
-    directory.remove("a")
-    directory.remove("a")
+        assert directory.names() == {NAME}
+        assert Path(directory.path_of(NAME)).stat().st_mode & 0o777 == 0o600
+        client.connect(directory.path_of(NAME))
+    directory.remove(NAME)
+    directory.remove(NAME)
     assert directory.names() == set()
 
 
@@ -111,5 +113,16 @@ def test_a_failure_leaves_nothing(folder, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "listen", fail)
     with pytest.raises(OSError, match="no"):
-        Directory(folder).listen("a")
+        Directory(folder).listen(NAME)
     assert list(folder.iterdir()) == []
+
+
+def test_other_files_are_none_of_its_business(folder):
+    directory = Directory(folder)
+    for name in ("gunicorn.pid", "gunicorn.sock", "db.sqlite3", "panther-0123456789abc", ".env"):
+        (folder / name).touch()
+    with directory.listen(NAME):
+        assert directory.names() == {NAME}
+    name = directory.new_name()
+    with directory.listen(name):
+        assert directory.names() == {NAME, name}

@@ -16,6 +16,9 @@ from panther_channels.layers._peers import Peers
 from panther_channels.layers._queues import Queues
 from tests.unit.peer import until
 
+NAME, OTHER = "panther-000000000001", "panther-000000000002"
+CHANNEL = f"specific.{NAME}!c"
+
 
 def build(directory: Directory, name: str) -> Node:
     losses = Losses()
@@ -31,36 +34,36 @@ def directory(folder: Path) -> Directory:
 
 @pytest.fixture
 async def node(directory: Directory) -> AsyncIterator[Node]:
-    node = build(directory, "node")
+    node = build(directory, NAME)
     node.listen()
-    node.channels.group_add("g", "specific.node!c")
+    node.channels.group_add("g", CHANNEL)
     yield node
     node.close(asyncio.get_running_loop())
 
 
 def connect(directory: Directory) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.connect(directory.path_of("node"))
+    client.connect(directory.path_of(NAME))
     return client
 
 
 async def received(node: Node) -> bytes:
-    return await asyncio.wait_for(node.channels.receive("specific.node!c"), 5)
+    return await asyncio.wait_for(node.channels.receive(CHANNEL), 5)
 
 
 async def test_what_each_kind_of_frame_does(node, directory):
     with connect(directory) as client:
         client.sendall(encode(Kind.GROUP_SEND, "nobody's", b"0"))
         client.sendall(encode(Kind.GROUP_SEND, "g", b"1"))
-        client.sendall(encode(Kind.SEND, "specific.node!c", b"2"))
-        client.sendall(encode(Kind.GROUP_ADD, "specific.node!c", b"h"))
+        client.sendall(encode(Kind.SEND, CHANNEL, b"2"))
+        client.sendall(encode(Kind.GROUP_ADD, CHANNEL, b"h"))
         client.sendall(encode(Kind.GROUP_SEND, "h", b"3"))
-        client.sendall(encode(Kind.GROUP_DISCARD, "specific.node!c", b"h"))
+        client.sendall(encode(Kind.GROUP_DISCARD, CHANNEL, b"h"))
         client.sendall(encode(Kind.GROUP_SEND, "h", b"4"))
-        client.sendall(encode(Kind.SEND, "specific.node!c", b"5"))
+        client.sendall(encode(Kind.SEND, CHANNEL, b"5"))
         assert [await received(node) for _ in range(4)] == [b"1", b"2", b"3", b"5"]
         client.sendall(encode(Kind.FLUSH, ""))
-        client.sendall(encode(Kind.SEND, "specific.node!c", b"6"))
+        client.sendall(encode(Kind.SEND, CHANNEL, b"6"))
         assert await received(node) == b"6"
         assert node.channels.members("g") == []
 
@@ -105,27 +108,27 @@ async def test_a_child_closes_what_it_inherited(node, directory):
             asyncio.get_running_loop().remove_reader(descriptor)
         node.abandon()
         assert [descriptor.fileno() for descriptor in inherited] == [-1, -1]
-        assert directory.names() == {"node"}
+        assert directory.names() == {NAME}
         node._listener = None
         node._connections.clear()
 
 
 async def test_a_socket_that_was_cleaned_away_comes_back(directory, folder, monkeypatch):
     monkeypatch.setattr(_node, "_LOOK_AFTER", 0.01)
-    node = build(directory, "node")
+    node = build(directory, NAME)
     node.listen()
-    node.channels.group_add("g", "specific.node!c")
-    directory.remove("node")
+    node.channels.group_add("g", CHANNEL)
+    directory.remove(NAME)
     folder.rmdir()
-    other = build(directory, "other")
-    await until(lambda: "node" in directory.names())
+    other = build(directory, OTHER)
+    await until(lambda: NAME in directory.names())
     await other.group_send("g", b"1", lambda _channel: 9)
     assert await received(node) == b"1"
     folder.chmod(0o777)
-    directory.remove("node")
+    directory.remove(NAME)
     await asyncio.sleep(0.05)
     folder.chmod(0o700)
-    await until(lambda: "node" in directory.names())
+    await until(lambda: NAME in directory.names())
     for each in (node, other):
         each.close(asyncio.get_running_loop())
 
@@ -148,7 +151,7 @@ async def test_out_of_file_descriptors(node, directory, monkeypatch, caplog):
 
 
 async def test_a_shared_channel_wakes_one_receiver(node, directory):
-    other = build(directory, "other")
+    other = build(directory, OTHER)
     waiting = [asyncio.ensure_future(each.take_shared("tasks")) for each in (node, other)]
     await asyncio.sleep(0)
     assert await other.put_shared("tasks", b"1", 9)
@@ -168,7 +171,7 @@ async def test_a_wake_that_was_lost(node, monkeypatch):
 
 
 async def test_a_shared_channel_in_a_group(node, directory):
-    other = build(directory, "other")
+    other = build(directory, OTHER)
     other.queues.group_add("g", "tasks")
     await other.group_send("g", b"1", lambda _channel: 9)
     assert await received(node) == b"1"

@@ -16,6 +16,11 @@ from panther_channels.layers._peers import Peers
 BIG = b"x" * 1_000_000
 
 
+def named(name: str) -> str:
+    """A name that a socket may have."""
+    return f"panther-{name.encode().hex():0<12.12}"
+
+
 @pytest.fixture
 def directory(folder: Path) -> Directory:
     return Directory(folder)
@@ -28,7 +33,7 @@ def losses() -> Losses:
 
 @pytest.fixture
 async def peers(directory: Directory, losses: Losses):
-    peers = Peers(directory, "own", losses)
+    peers = Peers(directory, named("own"), losses)
     yield peers
     peers.close(asyncio.get_running_loop())
 
@@ -37,7 +42,7 @@ class Listener:
     """A peer that reads when it is told to."""
 
     def __init__(self, directory: Directory, name: str) -> None:
-        self.socket = directory.listen(name)
+        self.socket = directory.listen(named(name))
         self.connection: socket.socket | None = None
 
     def accept(self) -> socket.socket:
@@ -87,7 +92,7 @@ async def test_nobody_is_there(peers, directory, folder):
     await peers.broadcast(b"1")
     folder.rmdir()
     await peers.broadcast(b"1")
-    await peers.post("a", b"1")
+    await peers.post(named("a"), b"1")
     folder.mkdir(mode=0o700)
 
 
@@ -95,8 +100,8 @@ async def test_everybody_but_oneself(peers, listen):
     listen("own")
     a, b = listen("a"), listen("b")
     await peers.broadcast(b"1")
-    await peers.post("b", b"2")
-    await peers.post("nobody", b"3")
+    await peers.post(named("b"), b"2")
+    await peers.post(named("nobody"), b"3")
     assert (a.read(), b.read()) == (b"1", b"12")
 
 
@@ -115,7 +120,7 @@ async def test_the_directory_is_read_only_when_it_changes(peers, listen, directo
 
     def names() -> set[str]:
         reads.append(1)
-        return {"a"}
+        return {named("a")}
 
     monkeypatch.setattr(directory, "names", names)
     for _ in range(3):
@@ -126,7 +131,8 @@ async def test_the_directory_is_read_only_when_it_changes(peers, listen, directo
     assert len(reads) == 2
 
 
-async def test_who_was_killed_is_removed(peers, listen, directory):
+async def test_who_was_killed_is_removed(peers, listen, directory, folder):
+    (folder / "gunicorn.pid").touch()
     dead, alive = listen("dead"), listen("alive")
     await peers.broadcast(b"1")
     assert alive.read() == b"1"
@@ -134,10 +140,11 @@ async def test_who_was_killed_is_removed(peers, listen, directory):
     dead.close()
     await peers.broadcast(b"2")
     assert alive.read() == b"2"
-    assert directory.names() == {"alive"}
+    assert directory.names() == {named("alive")}
     listen("other").close()
     peers.remove_dead()
-    assert directory.names() == {"alive"}
+    assert (folder / "gunicorn.pid").exists()
+    assert directory.names() == {named("alive")}
 
 
 async def test_a_socket_that_was_replaced(peers, listen):
@@ -159,7 +166,7 @@ async def test_a_slow_peer_slows_the_sender_and_loses_nothing(peers, listen, los
     assert await a.read_exactly(len(BIG) + 3) == BIG + b"end"
     await asyncio.wait_for(asyncio.gather(sending, also), 5)
     assert losses.count == 0
-    assert peers._peers["a"]._ends == type(peers._peers["a"]._ends)()
+    assert peers._peers[named("a")]._ends == type(peers._peers[named("a")]._ends)()
 
 
 async def test_a_cancelled_sender_spoils_nothing(peers, listen):
@@ -182,7 +189,7 @@ async def test_a_peer_that_has_stopped_delays_nobody(peers, listen, losses, monk
             await asyncio.wait_for(peers.broadcast(BIG), 5)
     await alive_reads
     assert sum("has not read" in record.getMessage() for record in caplog.records) == 1
-    waiting = len(peers._peers["stopped"]._waiting)
+    waiting = len(peers._peers[named("stopped")]._waiting)
     assert waiting <= _peers.MAX_WAITING
     assert losses.count == 11 - (waiting + len(BIG) - 1) // len(BIG) > 0
     # It goes on: what was kept arrives, whole messages, and then what is sent.
@@ -192,15 +199,15 @@ async def test_a_peer_that_has_stopped_delays_nobody(peers, listen, losses, monk
     assert await stopped.read_exactly(len(BIG)) == BIG
     assert await alive.read_exactly(len(BIG)) == BIG
     await sending
-    assert peers._peers["stopped"]._is_reading
+    assert peers._peers[named("stopped")]._is_reading
 
 
 async def test_a_full_queue_of_connections(peers, directory, losses):
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(directory.path_of("a"))
+    listener.bind(directory.path_of(named("a")))
     listener.listen(0)
     first = socket.socket(socket.AF_UNIX)
-    first.connect(directory.path_of("a"))
+    first.connect(directory.path_of(named("a")))
     try:
         sending = asyncio.ensure_future(peers.broadcast(b"1"))
         also = asyncio.ensure_future(peers.broadcast(b"2"))
@@ -232,7 +239,7 @@ async def test_at_the_end_what_waits_is_written(directory, listen, losses, monke
     monkeypatch.setattr(_peers, "STALL", 0.05)
     monkeypatch.setattr(_peers, "LAST_WAIT", 0.1)
     listen("a")
-    peers = Peers(directory, "own", losses)
+    peers = Peers(directory, named("own"), losses)
     for _ in range(3):
         await peers.broadcast(BIG)
     peers.close(asyncio.get_running_loop())
@@ -241,9 +248,9 @@ async def test_at_the_end_what_waits_is_written(directory, listen, losses, monke
 
 async def test_a_child_closes_what_it_inherited(directory, listen, losses):
     a = listen("a")
-    peers = Peers(directory, "own", losses)
+    peers = Peers(directory, named("own"), losses)
     await peers.broadcast(b"1")
-    inherited = peers._peers["a"]._socket
+    inherited = peers._peers[named("a")]._socket
     assert inherited is not None
     peers.abandon()
     assert inherited.fileno() == -1

@@ -49,7 +49,7 @@ def test_names_are_no_paths(queues, folder):
         assert queues.take(channel) == channel.encode()
         queues.group_add("..", channel)
     assert sorted(queues.members("..")) == [".", "..", "a.b"]
-    assert sorted(path.name for path in folder.iterdir()) == [".groups", ".queues"]
+    assert sorted(path.name for path in folder.iterdir()) == [".panther-groups", ".panther-queues"]
 
 
 def test_capacity(queues):
