@@ -1,0 +1,143 @@
+"""The private directory in which the sockets of a project's processes lie."""
+
+import hashlib
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+# Bytes of a Unix socket's path: sun_path less the zero at its end.
+_MAX_PATH = 107 if sys.platform.startswith("linux") else 103
+_LONGEST_NAME = len("/.0123456789abcdef")
+_SETTING = 'CHANNEL_LAYERS[...]["CONFIG"]["directory"]'
+
+
+class Directory:
+    """Finds, makes and checks it.
+
+    Args:
+        path: where it is; by default derived from ``BASE_DIR``, below ``/tmp``.
+
+    Raises:
+        ImproperlyConfigured: there are no Unix sockets here, the path is too long for one, or
+            there is no ``BASE_DIR`` to derive it from.
+    """
+
+    def __init__(self, path: Any = None) -> None:
+        if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
+            raise ImproperlyConfigured(
+                "LocalChannelLayer needs Unix sockets, which this system doesn't have: use "
+                "channels_redis.pubsub.RedisPubSubChannelLayer."
+            )
+        self.path = str(Path(path).absolute()) if path else _default()
+        if (size := len(os.fsencode(self.path)) + _LONGEST_NAME) > _MAX_PATH:
+            raise ImproperlyConfigured(
+                f"{self.path!r} is too long for the sockets of LocalChannelLayer: with their names "
+                f"{size} bytes, of {_MAX_PATH} that the system allows. Set {_SETTING} to a shorter "
+                "one."
+            )
+
+    def make(self) -> None:
+        """Make it where it is missing.
+
+        Raises:
+            ImproperlyConfigured: it can't be made, or is not safe.
+        """
+        try:
+            Path(self.path).mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"The directory of LocalChannelLayer can't be made: {error}. Set {_SETTING} to one "
+                "that can."
+            ) from error
+        self.modified()
+
+    def modified(self) -> int | None:
+        """When something in it came or went, in nanoseconds; ``None`` where it doesn't exist.
+
+        Raises:
+            ImproperlyConfigured: it is not safe.
+        """
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return None
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise ImproperlyConfigured(_problem(self.path, found))
+        return found.st_mtime_ns
+
+    def names(self) -> set[str]:
+        """The names of the sockets in it."""
+        try:
+            return {name for name in os.listdir(self.path) if not name.startswith(".")}  # noqa: PTH208 - per message
+        except FileNotFoundError:
+            return set()
+
+    def path_of(self, name: str) -> str:
+        """The path of a socket."""
+        return f"{self.path}/{name}"
+
+    def remove(self, name: str) -> None:
+        """Remove a socket, if it is there."""
+        Path(self.path_of(name)).unlink(missing_ok=True)
+
+    def listen(self, name: str) -> socket.socket:
+        """A new socket in it that listens; one of the same name is replaced."""
+        self.make()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # Under another name until it listens: connecting before that is refused, and who is refused
+        # takes a process for dead.
+        unfinished = self.path_of(f".{name}")
+        try:
+            listener.bind(unfinished)
+            Path(unfinished).chmod(0o600)
+            listener.listen(4096)
+            listener.setblocking(False)
+            Path(unfinished).rename(self.path_of(name))
+        except BaseException:
+            listener.close()
+            Path(unfinished).unlink(missing_ok=True)
+            raise
+        return listener
+
+
+def _default() -> str:
+    base = getattr(settings, "BASE_DIR", None)
+    if base is None:
+        raise ImproperlyConfigured(
+            "LocalChannelLayer needs a directory that all processes of the project find: set "
+            f"BASE_DIR, or {_SETTING}."
+        )
+    project = hashlib.sha256(os.fsencode(Path(base).resolve())).hexdigest()[:16]
+    # Not the TMPDIR of tempfile.gettempdir(): a shell's may differ from the server's.
+    return f"/tmp/panther_channels-{project}"  # noqa: S108 - whose it is, is checked
+
+
+def _problem(path: str, found: os.stat_result) -> str:
+    directory = f"The directory {path!r} of LocalChannelLayer"
+    if not stat.S_ISDIR(found.st_mode):
+        return f"{directory} is no directory: remove it, or set {_SETTING} to another."
+    if found.st_uid != os.geteuid():
+        owner, user = _user(found.st_uid), _user(os.geteuid())
+        return (
+            f"{directory} belongs to {owner}, and this process is {user}'s. If it is that of the "
+            f"project's server, run this as {owner}; else set {_SETTING} to another."
+        )
+    return (
+        f"{directory} can be written to by others (mode {stat.S_IMODE(found.st_mode):04o}), who "
+        f"could read and send everything: chmod 0700 it, or set {_SETTING} to another."
+    )
+
+
+def _user(uid: int) -> str:
+    import pwd  # only where there are Unix users
+
+    try:
+        return repr(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return f"user {uid}"

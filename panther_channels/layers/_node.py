@@ -1,0 +1,206 @@
+"""One event loop's place among the processes: its socket, its channels, its peers."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from panther_channels.layers._channels import Channels
+from panther_channels.layers._directory import Directory
+from panther_channels.layers._frames import Decoder, Kind, encode
+from panther_channels.layers._peers import Peers
+from panther_channels.layers._queues import Queues
+
+logger = logging.getLogger("panther_channels")
+
+_CHUNK = 64 * 1024  # bytes that are read before others get their turn
+_ACCEPT_AGAIN = 1.0  # seconds after the process was out of file descriptors
+_LOOK_AFTER = 10.0  # seconds between two looks whether the socket is still in its place
+_POLL = 1.0  # seconds between two looks at a shared queue, where a WAKE was lost with its sender
+
+
+class Node:
+    """Listens at a socket of its own, once it has channels, and hands over what comes.
+
+    Args:
+        name: unique on this host; also the name of its socket.
+        directory: where the sockets are.
+        channels: the channels and groups of this event loop.
+        queues: the channels that all processes share.
+        peers: the sockets of all other event loops.
+    """
+
+    def __init__(
+        self, name: str, directory: Directory, channels: Channels, queues: Queues, peers: Peers
+    ) -> None:
+        self.name = name
+        self.channels = channels
+        self.queues = queues
+        self.peers = peers
+        self._directory = directory
+        self._listener: socket.socket | None = None
+        self._connections: set[socket.socket] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sleepers: dict[str, list[asyncio.Future[None]]] = {}
+
+    def listen(self) -> None:
+        """Listen from now on; does nothing if it does already.
+
+        Raises:
+            ImproperlyConfigured: the directory can't be used.
+        """
+        if self._listener is None:
+            self._start()
+            self.peers.remove_dead()
+
+    def owns(self, channel: str) -> bool:
+        """Whether a process-specific channel is of this event loop."""
+        return channel.partition("!")[0].endswith(f".{self.name}")
+
+    async def group_send(
+        self, group: str, payload: bytes, capacity_of: Callable[[str], int]
+    ) -> None:
+        """Send a message to all members of a group, wherever they are."""
+        slow = self.peers.write(encode(Kind.GROUP_SEND, group, payload))
+        is_crowded = self._deliver_to_group(group, payload)
+        for peer in slow:
+            await peer.drain()
+        if self.queues.has_groups():
+            for channel in self.queues.members(group):
+                await self.put_shared(channel, payload, capacity_of(channel))
+        if is_crowded:
+            await asyncio.sleep(0)
+
+    async def put_shared(self, channel: str, payload: bytes, capacity: int) -> bool:
+        """Queue a message in a channel that all processes share; whether there was room."""
+        if not self.queues.put(channel, payload, capacity):
+            return False
+        self._wake(channel)
+        await self.peers.broadcast(encode(Kind.WAKE, channel))
+        return True
+
+    async def take_shared(self, channel: str) -> bytes:
+        """The next message of a channel that all processes share."""
+        self.listen()
+        while (payload := self.queues.take(channel)) is None:
+            sleeper = asyncio.get_running_loop().create_future()
+            sleepers = self._sleepers.setdefault(channel, [])
+            sleepers.append(sleeper)
+            try:
+                await asyncio.wait({sleeper}, timeout=_POLL)
+            finally:
+                sleeper.cancel()
+                sleepers.remove(sleeper)
+                if not sleepers:
+                    self._sleepers.pop(channel, None)
+        return payload
+
+    def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Stop listening, remove the socket and close all connections."""
+        self._stop(loop)
+        for connection in list(self._connections):
+            self._hang_up(connection, loop)
+        self.peers.close(loop)
+
+    def abandon(self) -> None:
+        """After a fork, in the child: close what is the parent's, whose event loop isn't ours."""
+        if self._listener is not None:
+            self._listener.close()
+        for connection in self._connections:
+            connection.close()
+        self.peers.abandon()
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._listener = self._directory.listen(self.name)
+        loop.add_reader(self._listener, self._accept)
+        self._timer = loop.call_later(_LOOK_AFTER, self._look_after)
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._listener is not None:
+            loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+            self._directory.remove(self.name)
+
+    def _look_after(self) -> None:
+        # Whoever cleans /tmp may have taken the socket away: nobody would find us any more.
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_LOOK_AFTER, self._look_after)
+        if not Path(self._directory.path_of(self.name)).exists():
+            self._stop(loop)
+            try:
+                self._start()
+            except Exception:
+                logger.exception("The channel layer can't listen at %r.", self._directory.path)
+
+    def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._listener is not None:
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                logger.exception("The channel layer can't accept connections.")
+                loop.remove_reader(self._listener)
+                loop.call_later(_ACCEPT_AGAIN, self._accept_again)
+                return
+            connection.setblocking(False)
+            self._connections.add(connection)
+            loop.add_reader(connection, self._read, connection, Decoder())
+
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _read(self, connection: socket.socket, decoder: Decoder) -> None:
+        try:
+            data = connection.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        try:
+            for kind, name, payload in decoder.feed(data):
+                self._handle(kind, name, payload)
+        except ValueError:  # FrameError, and a name that is no UTF-8
+            logger.exception("Another process sent the channel layer what it can't read.")
+            data = b""
+        if not data:
+            self._hang_up(connection, asyncio.get_running_loop())
+
+    def _hang_up(self, connection: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        loop.remove_reader(connection)
+        connection.close()
+        self._connections.discard(connection)
+
+    def _handle(self, kind: int, name: str, payload: bytes) -> None:
+        if kind == Kind.GROUP_SEND:
+            self._deliver_to_group(name, payload)
+        elif kind == Kind.SEND:
+            self.channels.put_or_drop(name, payload)
+        elif kind == Kind.GROUP_ADD:
+            self.channels.group_add(payload.decode(), name)
+        elif kind == Kind.GROUP_DISCARD:
+            self.channels.group_discard(payload.decode(), name)
+        elif kind == Kind.WAKE:
+            self._wake(name)
+        else:
+            self.channels.flush()
+
+    def _deliver_to_group(self, group: str, payload: bytes) -> bool:
+        is_crowded = False
+        for channel in self.channels.members(group):
+            self.channels.put_or_drop(channel, payload)
+            is_crowded = is_crowded or self.channels.is_crowded(channel)
+        return is_crowded
+
+    def _wake(self, channel: str) -> None:
+        for sleeper in self._sleepers.get(channel, ()):
+            if not sleeper.done():
+                sleeper.set_result(None)
+                return

@@ -1,0 +1,207 @@
+"""A channel layer for all processes of one host, over Unix sockets, without a broker.
+
+Each event loop that has channels listens at a socket of its own in a directory that only the user
+can enter. A sender finds them there, and writes what is for a group to each of them: who has
+members of the group is known only where they are, so that nothing has to be kept in agreement.
+"""
+
+import asyncio
+import atexit
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from channels.exceptions import ChannelFull
+from channels.layers import BaseChannelLayer
+
+from panther_channels.layers._channels import Channels
+from panther_channels.layers._directory import Directory
+from panther_channels.layers._frames import Kind, encode, pack, unpack
+from panther_channels.layers._losses import Losses
+from panther_channels.layers._node import Node
+from panther_channels.layers._peers import Peers
+from panther_channels.layers._queues import Queues
+
+
+class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has no types
+    """Reaches every process of one host that has the same project and user.
+
+    Works from any number of event loops and threads, after forks, and in processes that only send.
+    Once a send returns, the message is with the kernel and outlives its sender. From one sender to
+    one channel, messages keep their order.
+
+    Args:
+        directory: where the sockets lie; made with mode 0700 where it is missing. By default
+            below ``/tmp``, with a name derived from ``BASE_DIR``.
+        expiry: seconds after which a message that nobody has received is dropped.
+        group_expiry: seconds after which a channel leaves its groups if nobody receives from it.
+        capacity: how many messages may wait in a channel.
+        channel_capacity: other capacities, by pattern of a channel's name, as Channels has them.
+
+    Attributes:
+        losses: what was dropped so far; ``losses.count`` is the number of messages.
+
+    Raises:
+        ImproperlyConfigured: there are no Unix sockets on this system, or the directory can't be
+            used.
+    """
+
+    extensions = ("groups", "flush")
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        expiry: float = 60,
+        group_expiry: float = 86400,
+        capacity: int = 10_000,
+        channel_capacity: Mapping[Any, int] | None = None,
+    ) -> None:
+        super().__init__(expiry=expiry, capacity=capacity)
+        self.channel_capacity = self.compile_capacities(channel_capacity or {})
+        self.group_expiry = group_expiry
+        self.losses = Losses()
+        self._directory = Directory(directory)
+        self._nodes: WeakKeyDictionary[asyncio.AbstractEventLoop, Node] = WeakKeyDictionary()
+        _layers.add(self)
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """A new name for a channel of this event loop."""
+        node = self._node()
+        node.listen()
+        return f"{prefix}.{node.name}!{secrets.token_hex(8)}"
+
+    async def send(self, channel: str, message: dict[str, Any]) -> None:
+        """Send a message to a channel.
+
+        Raises:
+            ChannelFull: too many messages wait there. Of a channel of another process that isn't
+                known here: there the message is dropped, and that is logged.
+            TypeError: the name is none, or the message is no dict that msgpack can pack.
+            ValueError: the message is too large, or an integer in it.
+        """
+        self.require_valid_channel_name(channel)
+        node, payload = self._node(), pack(message)
+        if "!" not in channel:
+            has_room = await node.put_shared(channel, payload, self.get_capacity(channel))
+        elif node.owns(channel):
+            has_room = node.channels.put(channel, payload)
+        else:
+            await node.peers.post(_owner(channel), encode(Kind.SEND, channel, payload))
+            return
+        if not has_room:
+            raise ChannelFull(channel)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """The next message of a channel, as soon as there is one.
+
+        Raises:
+            ValueError: the channel belongs to another process or event loop.
+            TypeError: the name is none.
+        """
+        node = self._node()
+        if "!" not in channel:
+            self.require_valid_channel_name(channel)
+            return unpack(await node.take_shared(channel))
+        if not node.owns(channel):
+            self.require_valid_channel_name(channel)
+            raise ValueError(f"{channel!r} belongs to another process or event loop.")
+        return unpack(await node.channels.receive(channel))
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Make a channel a member of a group; does nothing if it is one."""
+        await self._change_membership(Kind.GROUP_ADD, group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; does nothing if it isn't in it."""
+        await self._change_membership(Kind.GROUP_DISCARD, group, channel)
+
+    async def group_send(self, group: str, message: dict[str, Any]) -> None:
+        """Send a message to all channels in a group.
+
+        What a channel has no room for is dropped, and that is logged.
+
+        Raises:
+            TypeError: the name is none, or the message is no dict that msgpack can pack.
+            ValueError: the message is too large, or an integer in it.
+        """
+        self.require_valid_group_name(group)
+        await self._node().group_send(group, pack(message), self.get_capacity)
+
+    async def flush(self) -> None:
+        """Drop all messages and groups, in all processes."""
+        node = self._node()
+        node.channels.flush()
+        node.queues.flush()
+        await node.peers.broadcast(encode(Kind.FLUSH, ""))
+
+    async def _change_membership(self, kind: Kind, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        node = self._node()
+        if "!" in channel and not node.owns(channel):
+            await node.peers.post(_owner(channel), encode(kind, channel, group.encode()))
+            return
+        owner = node.channels if "!" in channel else node.queues
+        if kind is Kind.GROUP_ADD:
+            owner.group_add(group, channel)
+        else:
+            owner.group_discard(group, channel)
+
+    def _node(self) -> Node:
+        loop = asyncio.get_running_loop()
+        node = self._nodes.get(loop)
+        if node is None:
+            node = self._nodes[loop] = self._new_node()
+            _call_before_close(loop, lambda: self._close(loop))
+        return node
+
+    def _new_node(self) -> Node:
+        name = secrets.token_hex(8)
+        channels = Channels(self.get_capacity, self.expiry, self.group_expiry, self.losses)
+        queues = Queues(self._directory, self.expiry, self.losses)
+        peers = Peers(self._directory, name, self.losses)
+        return Node(name, self._directory, channels, queues, peers)
+
+    def _close(self, loop: asyncio.AbstractEventLoop) -> None:
+        node = self._nodes.pop(loop, None)
+        if node is not None:
+            node.close(loop)
+
+    def _exit(self) -> None:
+        for loop in list(self._nodes):
+            self._close(loop)
+
+    def _forked(self) -> None:
+        nodes, self._nodes = self._nodes, WeakKeyDictionary()
+        for node in nodes.values():
+            node.abandon()
+
+
+def _owner(channel: str) -> str:
+    return channel.partition("!")[0].rpartition(".")[2]
+
+
+def _call_before_close(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    # The one moment that every kind of event loop has, after its tasks have ended.
+    close = loop.close
+
+    def call_and_close() -> None:
+        call()
+        close()
+
+    loop.close = call_and_close  # type: ignore[method-assign]
+
+
+_layers: WeakSet[LocalChannelLayer] = WeakSet()
+
+
+def _for_all(call: Callable[[LocalChannelLayer], None]) -> None:
+    for layer in list(_layers):
+        call(layer)
+
+
+# daphne, and whoever ends without closing its event loop.
+atexit.register(_for_all, LocalChannelLayer._exit)  # noqa: SLF001
+os.register_at_fork(after_in_child=lambda: _for_all(LocalChannelLayer._forked))  # noqa: SLF001
