@@ -139,6 +139,7 @@ async def measure(options: argparse.Namespace, sender: Script | Inside) -> Deliv
     async with asyncio.timeout(DEADLINE):  # a script takes its time to start
         while not client.count:
             await client.wait(0.01)
+            sender.check()
     await client.wait(options.warm_up)
     costs = Costs(options.server_pid, options.redis_pid, sender.pid)
     before, count = costs.read(), client.count

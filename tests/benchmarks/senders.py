@@ -24,6 +24,11 @@ class Script:
     def order(self, orders: bytes) -> None:
         os.write(self._orders, orders)
 
+    def check(self) -> None:
+        """Raises an exception if the script has ended by itself."""
+        if code := self._process.poll():
+            raise RuntimeError(f"The sender ended with {code}.")
+
     async def begin(self, ids: list[str]) -> None:
         self.order(json.dumps(ids).encode() + b"\n")
 
@@ -55,6 +60,9 @@ class Inside(WSListener):
             self._answer.set_result(int(frame.get_payload_as_ascii_text()))
         else:
             transport.disconnect()
+
+    def check(self) -> None:
+        """Nothing here: it ends with its server, which closes the client's connections."""
 
     def order(self, orders: bytes) -> None:
         assert self._transport is not None
