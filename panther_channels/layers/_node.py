@@ -129,13 +129,15 @@ class Node:
     def _look_after(self) -> None:
         # Whoever cleans /tmp may have taken the socket away: nobody would find us any more.
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_LOOK_AFTER, self._look_after)
-        if not Path(self._directory.path_of(self.name)).exists():
-            self._stop(loop)
-            try:
-                self._start()
-            except Exception:
-                logger.exception("The channel layer can't listen at %r.", self._directory.path)
+        if Path(self._directory.path_of(self.name)).exists():
+            self._timer = loop.call_later(_LOOK_AFTER, self._look_after)
+            return
+        self._stop(loop)
+        try:
+            self._start()
+        except Exception:
+            logger.exception("The channel layer can't listen at %r.", self._directory.path)
+            self._timer = loop.call_later(_LOOK_AFTER, self._look_after)
 
     def _accept(self) -> None:
         loop = asyncio.get_running_loop()

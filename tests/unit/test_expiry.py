@@ -8,6 +8,7 @@ import pytest
 
 from panther_channels import _expiry
 from panther_channels._expiry import Deadlines, deadlines, expiry_of
+from tests.unit.peer import until
 
 
 class Ending:
@@ -26,13 +27,6 @@ class Ending:
 def slack(monkeypatch: pytest.MonkeyPatch) -> float:
     monkeypatch.setattr(_expiry, "_SLACK", 0.02)
     return 0.02
-
-
-async def until(condition: Any) -> None:
-    give_up = time.monotonic() + 3
-    while not condition():
-        assert time.monotonic() < give_up
-        await asyncio.sleep(0.005)
 
 
 async def test_at_the_deadline_and_once(slack: float):

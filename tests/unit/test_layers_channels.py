@@ -1,0 +1,154 @@
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from panther_channels.layers import _channels
+from panther_channels.layers._channels import Channels
+from panther_channels.layers._losses import Losses
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(_channels, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+def build(capacity=3, expiry=60.0, group_expiry=86400.0) -> tuple[Channels, Losses]:
+    losses = Losses()
+    return Channels(lambda _channel: capacity, expiry, group_expiry, losses), losses
+
+
+def is_empty(channels: Channels) -> bool:
+    return not channels._mailboxes and not channels._groups
+
+
+async def test_first_in_first_out_and_nothing_left_behind():
+    channels, _ = build()
+    for payload in (b"1", b"2", b"3"):
+        assert channels.put("c", payload)
+    assert [await channels.receive("c") for _ in range(3)] == [b"1", b"2", b"3"]
+    assert is_empty(channels)
+
+
+async def test_over_capacity(clock):
+    channels, losses = build(capacity=2)
+    assert channels.put("c", b"1")
+    assert channels.put("c", b"2")
+    assert not channels.put("c", b"3")
+    channels.put_or_drop("c", b"3")
+    assert channels.put("other", b"1")
+    assert losses.count == 1
+    assert await channels.receive("c") == b"1"
+    assert channels.put("c", b"4")
+
+
+async def test_what_has_expired_makes_room_and_is_counted(clock):
+    channels, losses = build(capacity=1, expiry=10)
+    channels.group_add("g", "c")
+    assert channels.put("c", b"old")
+    clock.now += 10
+    assert channels.put("c", b"new")
+    assert losses.count == 1
+    clock.now += 5
+    assert await channels.receive("c") == b"new"
+    channels.put("c", b"old")
+    clock.now += 10
+    receiving = asyncio.ensure_future(channels.receive("c"))
+    await asyncio.sleep(0)
+    assert losses.count == 2
+    channels.put("c", b"next")
+    assert await receiving == b"next"
+    assert channels.members("g") == ["c"]
+
+
+async def test_waiting_receivers_get_one_each():
+    channels, _ = build()
+    waiting = [asyncio.ensure_future(channels.receive("c")) for _ in range(3)]
+    await asyncio.sleep(0)
+    for payload in (b"1", b"2", b"3"):
+        channels.put("c", payload)
+    assert await asyncio.gather(*waiting) == [b"1", b"2", b"3"]
+    assert is_empty(channels)
+
+
+async def test_a_cancelled_receiver_takes_nothing():
+    channels, _ = build()
+    first, second = (asyncio.ensure_future(channels.receive("c")) for _ in range(2))
+    await asyncio.sleep(0)
+    channels.put("c", b"1")
+    first.cancel()  # it was woken already
+    assert await second == b"1"
+    assert first.cancelled()
+    third = asyncio.ensure_future(channels.receive("c"))
+    await asyncio.sleep(0)
+    third.cancel()
+    await asyncio.wait({third})
+    assert is_empty(channels)
+
+
+async def test_groups():
+    channels, _ = build()
+    channels.group_add("g", "c")
+    channels.group_add("g", "c")
+    channels.group_add("g", "d")
+    channels.group_add("h", "c")
+    assert channels.members("g") == ["c", "d"]
+    channels.group_discard("g", "c")
+    channels.group_discard("g", "c")
+    channels.group_discard("nobody's", "c")
+    assert (channels.members("g"), channels.members("h")) == (["d"], ["c"])
+    channels.group_discard("g", "d")
+    channels.group_discard("h", "c")
+    assert is_empty(channels)
+
+
+async def test_flush():
+    channels, _ = build()
+    channels.group_add("g", "c")
+    channels.put("d", b"1")
+    receiving = asyncio.ensure_future(channels.receive("c"))
+    await asyncio.sleep(0)
+    channels.flush()
+    assert channels.members("g") == []
+    await asyncio.sleep(0)
+    channels.put("c", b"2")
+    assert await receiving == b"2"
+    assert is_empty(channels)
+
+
+async def test_a_crowd():
+    channels, _ = build(capacity=1000)
+    assert not channels.is_crowded("c")
+    for _ in range(63):
+        channels.put("c", b"")
+    assert not channels.is_crowded("c")
+    channels.put("c", b"")
+    assert channels.is_crowded("c")
+
+
+async def test_the_sweep(clock):
+    channels, losses = build(expiry=30, group_expiry=500)
+    channels.group_add("abandoned", "a")
+    channels.put("late", b"1")
+    receiving = asyncio.ensure_future(channels.receive("waiting"))
+    channels.group_add("used", "waiting")
+    await asyncio.sleep(0)
+    clock.now += 60
+    channels.put("c", b"1")
+    assert losses.count == 1
+    assert sorted(channels._mailboxes) == ["a", "c", "waiting"]
+    clock.now += 441
+    channels.put("c", b"2")
+    assert channels.members("abandoned") == []
+    assert channels.members("used") == ["waiting"]
+    assert sorted(channels._mailboxes) == ["c", "waiting"]
+    receiving.cancel()

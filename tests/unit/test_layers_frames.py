@@ -1,0 +1,138 @@
+import datetime
+import itertools
+import struct
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from panther_channels.layers import _frames
+from panther_channels.layers._frames import Decoder, FrameError, Kind, encode, pack, unpack
+
+FRAMES = [
+    (Kind.GROUP_SEND, "group", b"payload"),
+    (Kind.SEND, "specific.a!b", b""),
+    (Kind.FLUSH, "", b"\x00" * 70_000),
+]
+STREAM = b"".join(encode(*frame) for frame in FRAMES)
+
+
+def framed(body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + body
+
+
+def test_the_bytes_of_a_frame():
+    assert encode(Kind.SEND, "c", b"p") == bytes.fromhex("00000007 93 01 a163 c40170")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 1000, 65536, len(STREAM)])
+def test_a_stream_in_pieces(size):
+    decoder = Decoder()
+    found: list[tuple[int, str, bytes]] = []
+    for start in range(0, len(STREAM), size):
+        found += decoder.feed(STREAM[start : start + size])
+    assert found == FRAMES
+
+
+def test_half_a_message_is_none_yet():
+    decoder = Decoder()
+    assert list(decoder.feed(STREAM[:-1])) == FRAMES[:-1]
+    assert list(decoder.feed(b"")) == []
+    assert list(decoder.feed(STREAM[-1:])) == FRAMES[-1:]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff\xff\xff\xff",
+        struct.pack(">I", _frames.MAX_SIZE + 1),
+        framed(b""),
+        framed(b"\xc1"),
+        framed(b"GET / HTTP/1.1\r\n\r\n"),
+        framed(msgpack.packb(5)),
+        framed(msgpack.packb([1, "c"])),
+        framed(msgpack.packb([1, "c", b"", b""])),
+        framed(msgpack.packb([99, "c", b""])),
+        framed(msgpack.packb([[], "c", b""])),
+        framed(msgpack.packb([1, b"c", b""])),
+        framed(msgpack.packb([1, "c", "text"])),
+        framed(msgpack.packb([1, "c", b""]) + b"more"),
+        framed(b"\x91" * 2000),
+    ],
+)
+def test_garbage(garbage):
+    decoder = Decoder()
+    frames = decoder.feed(encode(*FRAMES[0]) + garbage)
+    assert next(frames) == FRAMES[0]
+    with pytest.raises(FrameError):
+        next(frames)
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8))
+def test_any_bytes_are_frames_or_a_frame_error(pieces):
+    decoder = Decoder()
+    try:
+        for piece in pieces:
+            for kind, name, payload in decoder.feed(piece):
+                assert (type(name), type(payload)) == (str, bytes)
+                assert kind in set(Kind)
+    except FrameError:
+        pass
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(Kind), st.text(), st.binary()), max_size=5),
+    st.lists(st.integers(1, 50), min_size=1),
+)
+def test_any_cut_of_a_stream(frames, sizes):
+    stream = b"".join(encode(*frame) for frame in frames)
+    decoder = Decoder()
+    found: list[tuple[int, str, bytes]] = []
+    for size in itertools.cycle(sizes):
+        found += decoder.feed(stream[:size])
+        stream = stream[size:]
+        if not stream:
+            break
+    assert found == frames
+
+
+def test_the_largest_and_one_that_is_too_large(monkeypatch):
+    monkeypatch.setattr(_frames, "MAX_SIZE", 100)
+    overhead = len(encode(Kind.SEND, "c", b"")) - 4
+    largest = b"x" * (100 - overhead)
+    assert list(Decoder().feed(encode(Kind.SEND, "c", largest))) == [(1, "c", largest)]
+    with pytest.raises(ValueError, match=f"{len(largest) + 1} bytes is too large"):
+        encode(Kind.SEND, "c", largest + b"x")
+
+
+def test_a_message_and_back():
+    message: dict[Any, Any] = {
+        "a": [None, True, 1, -1, 1.5, "é", b"\xff", {"b": {}}],
+        "n": 2**64 - 1,
+        1: 2,
+    }
+    assert unpack(pack(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ([], TypeError),
+        ("text", TypeError),
+        ({"a": datetime.date(2024, 1, 1)}, TypeError),
+        ({"a": {1, 2}}, TypeError),
+        ({"a": 2**64}, ValueError),
+        ({"a": "\ud800"}, ValueError),
+    ],
+)
+def test_what_is_no_message(message, error):
+    with pytest.raises(error):
+        pack(message)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xc1", msgpack.packb([1])])
+def test_a_payload_that_is_no_message(payload):
+    with pytest.raises(ValueError):  # noqa: PT011 - msgpack's own sentences
+        unpack(payload)
