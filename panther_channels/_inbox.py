@@ -82,10 +82,11 @@ class Inbox:
     async def _pump(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:
+        receive = self._layer.receive  # which a layer of Redis makes anew at every look
         while wanted():
             self._waiting = True
             try:
-                event = await self._layer.receive(self._name)
+                event = await receive(self._name)
             except Exception:
                 logger.exception("The channel layer failed; asking it again in %s s.", _RETRY)
                 await asyncio.sleep(_RETRY)
