@@ -13,15 +13,28 @@ import contextlib
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks import report, report_outside
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.load import Window
 from tests.benchmarks.processes import Cores
-from tests.benchmarks.targets import LAYERS, ROWS, SERVERS, TITLES, select
+from tests.benchmarks.targets import LAYERS, ROWS, SERVERS, TITLES, Target, select
 
 _OUTSIDE = ("outside", "sync")
+
+Wanted = dict[str, list[Target]]
+
+
+@dataclass
+class Measured:
+    """All that one run measured, by the kind of the table."""
+
+    idle: dict[Target, float] = field(default_factory=dict)
+    windows: dict[str, report.Results] = field(default_factory=dict)
+    deliveries: dict[str, report_outside.Deliveries] = field(default_factory=dict)
+    ceiling: Window | None = None
 
 
 def main() -> int:
@@ -31,52 +44,62 @@ def main() -> int:
     wanted = {kind: targets for kind, targets in select(options.only).items() if targets}
     if options.check and not any(target.application == "ours" for target in wanted.get("echo", ())):
         parser.error("--check needs the echo of ours among --only")
-    results: dict[str, report.Results] = {}
-    deliveries: dict[str, report_outside.Deliveries] = {}
-    for kind, targets in wanted.items():
-        tables: dict[str, dict] = deliveries if kind in _OUTSIDE else results
-        tables[kind] = {target: [] for target in targets}
     cores = Cores.choose()
     with contextlib.ExitStack() as stack:
         bench = Bench(stack, Path(stack.enter_context(tempfile.TemporaryDirectory())), cores)
         servers = dict.fromkeys(target.served for targets in wanted.values() for target in targets)
         _tell(f"starting {len(servers)} servers")
         bench.start(servers)
-        for number in range(1, options.rounds + 1):
-            _tell(f"round {number} of {options.rounds}")
-            # Every second round backwards, so that a drift of the machine cancels out.
-            step = 1 if number % 2 else -1
-            for kind, windows in results.items():
-                for target in list(windows)[::step]:
-                    windows[target].append(bench.window(kind, target, options.seconds))
-            if number % 2:  # these have many rows, and take longer
-                for delivered in deliveries.values():
-                    for target in list(delivered)[:: 1 if number % 4 == 1 else -1]:
-                        delivered[target].append(bench.delivery(target, options.seconds))
-        ceiling = bench.ceiling(options.seconds) if "echo" in results else None
-    return _print(results, deliveries, ceiling, options, cores)
+        measured = _measure(bench, wanted, options)
+    return _print(measured, options, cores)
 
 
-def _print(
-    results: dict[str, report.Results],
-    deliveries: dict[str, report_outside.Deliveries],
-    ceiling: Window | None,
-    options: argparse.Namespace,
-    cores: Cores,
-) -> int:
-    print(report.environment(cores))
-    for kind, windows in results.items():
-        print(f"\n{report.table(kind, windows, options.rounds, options.seconds)}")
-    if results:
-        print(f"\n{report.load_client(results, ceiling)}")
-    for kind, delivered in deliveries.items():
-        print(f"\n{report_outside.table(kind, delivered, options.seconds)}")
+def _measure(bench: Bench, wanted: Wanted, options: argparse.Namespace) -> Measured:
+    measured = Measured()
+    for target in wanted.get("memory", ()):  # before anything else has grown them
+        measured.idle[target] = bench.memory(target)
+    for number in range(1, options.rounds + 1):
+        _tell(f"round {number} of {options.rounds}")
+        for kind, targets in wanted.items():
+            if kind in _OUTSIDE:
+                if number % 2:  # they have many rows, and take longer
+                    delivered = measured.deliveries.setdefault(kind, {})
+                    for target in _there_and_back(targets, number // 2):
+                        delivery = bench.delivery(target, options.seconds)
+                        delivered.setdefault(target, []).append(delivery)
+            elif kind != "memory":
+                windows = measured.windows.setdefault(kind, {})
+                for target in _there_and_back(targets, number - 1):
+                    window = bench.window(kind, target, options.seconds)
+                    windows.setdefault(target, []).append(window)
+    if "echo" in wanted:
+        measured.ceiling = bench.ceiling(options.seconds)
+    return measured
+
+
+def _there_and_back(targets: list[Target], number: int) -> list[Target]:
+    """Every second round backwards, so that a drift of the machine cancels out."""
+    return targets[:: -1 if number % 2 else 1]
+
+
+def _print(measured: Measured, options: argparse.Namespace, cores: Cores) -> int:
+    tables = [
+        report.table(kind, windows, options.rounds, options.seconds)
+        for kind, windows in measured.windows.items()
+    ]
+    if measured.windows:
+        tables.append(report.load_client(measured.windows, measured.ceiling))
+    for kind, delivered in measured.deliveries.items():
+        tables.append(report_outside.table(kind, delivered, options.seconds))
         if kind == "outside":
-            print(f"\n{report_outside.latencies(delivered)}")
+            tables.append(report_outside.latencies(delivered))
+    if measured.idle:
+        tables.append(report.memory(measured.idle))
     if shutil.which("redis-server") is None:
-        print("\nredis-server is missing: no rows with Redis.")
+        tables.append("redis-server is missing: no rows with Redis.")
     # The others are shown, not judged: they depend on the machine's network stack and scheduler.
-    missed = report.below_target("echo", results.get("echo", {}))
+    missed = report.below_target("echo", measured.windows.get("echo", {}))
+    print("\n\n".join([report.environment(cores), *tables]))
     for sentence in missed:
         print(f"\nBelow target: {sentence}")
     return 1 if options.check and missed else 0

@@ -64,6 +64,11 @@ class Bench:
             )
         )
 
+    def memory(self, target: Target) -> float:
+        """Bytes of an idle connection; only once of each server, since freed memory stays its."""
+        server = self._servers[target]
+        return float(self._load(server, "idle", f"{server.ws_url}/ws", server.pid))
+
     def ceiling(self, seconds: float) -> Window:
         """The echoes that the load client can drive."""
         with contextlib.ExitStack() as stack:
@@ -79,7 +84,7 @@ class Bench:
             return self._redis[target].url
         return str(self._folder / target.name) if target.layer == "local" else ""
 
-    def _load(self, server: Process, module: str, *arguments: object) -> dict[str, Any]:
+    def _load(self, server: Process, module: str, *arguments: object) -> Any:
         with pinned(self._cores.load):
             client = subprocess.run(
                 [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)],
@@ -93,5 +98,4 @@ class Bench:
             )
         if client.returncode:
             raise SystemExit(f"{' '.join(server.command)}\n{client.stderr}\n{server.log[-5000:]}")
-        result: dict[str, Any] = json.loads(client.stdout)
-        return result
+        return json.loads(client.stdout)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from panther_channels import __version__
+from tests.benchmarks.idle import CONNECTIONS as IDLE_CONNECTIONS
 from tests.benchmarks.load import CONNECTIONS, HANDSHAKES_AT_ONCE, IN_FLIGHT, MESSAGE, Window
 from tests.benchmarks.processes import Cores
 from tests.benchmarks.targets import Target
@@ -26,6 +27,8 @@ HEADINGS = {
 # The least share of the raw application that is good enough, without and with a channel layer, for
 # ours alone.
 TARGETS = {("echo", False): 0.9, ("connects", False): 0.9, ("connects", True): 0.7}
+# Bytes of memory of an idle connection over Redis pub/sub.
+IDLE = 32_000
 
 _PACKAGES = (
     *("Django", "channels", "channels-redis", "daphne"),
@@ -73,6 +76,19 @@ def table(kind: str, results: Results, rounds: int, seconds: float) -> str:
     )
     rows = [_row(kind, target, results) for target in results]
     return f"{heading}; median of {rounds} x {seconds:g} s\n{aligned([names, *rows], words=2)}"
+
+
+def memory(results: dict[Target, float]) -> str:
+    """What an idle connection costs each server."""
+    rows = []
+    for target, size in results.items():
+        is_judged = target.application == "ours" and target.layer == "pubsub"
+        verdict = "ok" if size <= IDLE else "LOW"
+        judged = (f"<= {IDLE / 1000:g}", verdict) if is_judged else ("", "")
+        rows.append((target.server, target.title, f"{size / 1000:.1f}", *judged))
+    names = ("server", "application", "kB", "target", "")
+    heading = f"Memory of one idle connection, of {IDLE_CONNECTIONS} that were opened"
+    return f"{heading}\n{aligned([names, *rows], words=2)}"
 
 
 def below_target(kind: str, results: Results) -> list[str]:

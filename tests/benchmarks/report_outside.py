@@ -14,8 +14,8 @@ Deliveries = dict[Target, list[Delivery]]
 HEADINGS = {
     "outside": f"Outside sends, awaited one after the other by a plain script, to {CONNECTIONS} "
     f"connections in turn;\n{SIZE} bytes each, at most {WINDOW} under way",
-    "sync": f"Outside sends of a plain script's thread, beside async_to_sync(layer.group_send);\n"
-    f"{SIZE} bytes each, to {CONNECTIONS} connections in turn",
+    "sync": "Outside sends of a plain script's thread, beside async_to_sync(layer.group_send) over "
+    f"Redis pub/sub;\n{SIZE} bytes each, to {CONNECTIONS} connections in turn",
 }
 _COMPARED = {"outside": "of Panther", "sync": "of async_to_sync"}
 _SYNC_TITLES = {"ours": "panther_channels.sync", "channels": "async_to_sync"}

@@ -79,8 +79,9 @@ class Target:
         if kind == "outside":
             return Target("uvicorn", "panther", "pubsub", self.workers)
         if kind == "sync":
-            # async_to_sync(layer.group_send), over the layer of the same server.
-            return replace(self, application="channels", how="sync")
+            return Target(self.server, "channels", "pubsub", how="sync")
+        if kind == "memory":
+            return Target(self.server, "channels", "pubsub")
         return Target(self.server, "raw")
 
     @property
@@ -126,6 +127,16 @@ def _outside(workers: int) -> Iterable[Target]:
 
 
 ROWS: dict[str, tuple[Target, ...]] = {
+    "memory": tuple(
+        Target(server, application, layer)
+        for server in SERVER_NAMES
+        for application, layer in (
+            ("ours", ""),
+            ("ours", "local"),
+            ("ours", "pubsub"),
+            ("channels", "pubsub"),
+        )
+    ),
     "echo": (
         *(Target("daphne", application) for application in ("raw", "ours", "channels")),
         *(Target("uvicorn", application) for application in TITLES),
