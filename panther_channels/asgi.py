@@ -18,6 +18,7 @@ from panther_channels._denial import Receive, Send, deny, respond
 from panther_channels._handshake import consumers_of, questions
 from panther_channels._origin import log_refusal, problem_with
 from panther_channels._request import Headers
+from panther_channels.layers.local import close_all
 from panther_channels.routing import build_url_patterns
 
 logger = logging.getLogger("panther_channels")
@@ -97,9 +98,13 @@ class Application:
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
-            if message["type"] == "lifespan.shutdown" and self._tasks:
-                # uvicorn, out of patience with handlers, cancels them and waits for nothing else.
-                await asyncio.wait(self._tasks, timeout=_SHUTDOWN)
+            if message["type"] == "lifespan.shutdown":
+                if self._tasks:
+                    # uvicorn, out of patience with handlers, cancels them and waits for nothing
+                    # else.
+                    await asyncio.wait(self._tasks, timeout=_SHUTDOWN)
+                # uvicorn ends by its own signal, without closing the event loop.
+                close_all(asyncio.get_running_loop())
             await send({"type": f"{message['type']}.complete"})
             if message["type"] == "lifespan.shutdown":
                 return

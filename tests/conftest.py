@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -63,6 +64,13 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
             return running.enter_context(RedisServer(log_path=log_path, **options))
 
         yield start
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A private folder with a path that is short enough for sockets, unlike that of tmp_path."""
+    with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as path:
+        yield Path(path)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ logger = logging.getLogger("panther_channels")
 _CHUNK = 64 * 1024  # bytes that are read before others get their turn
 _ACCEPT_AGAIN = 1.0  # seconds after the process was out of file descriptors
 _LOOK_AFTER = 10.0  # seconds between two looks whether the socket is still in its place
+_TURN = 64  # sends to groups after which other tasks get their turn
 _POLL = 1.0  # seconds between two looks at a shared queue, where a WAKE was lost with its sender
 
 
@@ -42,6 +43,7 @@ class Node:
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._sends = 0
         self._sleepers: dict[str, list[asyncio.Future[None]]] = {}
 
     def listen(self) -> None:
@@ -69,8 +71,9 @@ class Node:
         if self.queues.has_groups():
             for channel in self.queues.members(group):
                 await self.put_shared(channel, payload, capacity_of(channel))
-        if is_crowded:
-            await asyncio.sleep(0)
+        self._sends += 1
+        if is_crowded or self._sends % _TURN == 0:
+            await asyncio.sleep(0)  # else a long series of sends would hold up all other tasks
 
     async def put_shared(self, channel: str, payload: bytes, capacity: int) -> bool:
         """Queue a message in a channel that all processes share; whether there was room."""

@@ -197,6 +197,11 @@ def _call_before_close(loop: asyncio.AbstractEventLoop, call: Callable[[], None]
 _layers: WeakSet[LocalChannelLayer] = WeakSet()
 
 
+def close_all(loop: asyncio.AbstractEventLoop) -> None:
+    """Close what an event loop has of all local layers; whoever needs one again gets a new one."""
+    _for_all(lambda layer: layer._close(loop))  # noqa: SLF001
+
+
 def _for_all(call: Callable[[LocalChannelLayer], None]) -> None:
     for layer in list(_layers):
         call(layer)

@@ -35,6 +35,13 @@ if redis_url := os.environ.get("REDIS_URL"):
             "CONFIG": {"hosts": [redis_url]},
         }
     }
+elif directory := os.environ.get("LOCAL_LAYER"):
+    CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "panther_channels.layers.LocalChannelLayer",
+            "CONFIG": {"directory": directory},
+        }
+    }
 else:
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 

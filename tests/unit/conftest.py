@@ -1,6 +1,5 @@
 """The channel layer of the unit tests, which must be empty after each of them, and a database."""
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,3 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     folder: Path = tmp_path_factory.mktemp("database")
     database: dict[str, Any] = settings.DATABASES["default"]
     database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A private folder with a path that is short enough for sockets, unlike that of tmp_path."""
-    with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as path:
-        yield Path(path)

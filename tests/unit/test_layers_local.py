@@ -100,7 +100,7 @@ async def test_over_capacity_here(folder):
 async def test_a_burst_from_the_same_event_loop_is_not_lost(layer):
     channel = await layer.new_channel()
     await layer.group_add("g", channel)
-    found = []
+    found: list[int] = []
 
     async def receive() -> None:
         while len(found) < 30_000:
@@ -156,7 +156,7 @@ async def test_bad_names(layer, name):
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_closing_an_event_loop_leaves_nothing(layer, folder, new_loop):
     async def use() -> str:
-        channel = await layer.new_channel()
+        channel: str = await layer.new_channel()
         await layer.group_add("g", channel)
         await layer.group_send("g", {})
         assert len(sockets(folder)) == 1

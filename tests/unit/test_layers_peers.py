@@ -40,17 +40,17 @@ class Listener:
         self.socket = directory.listen(name)
         self.connection: socket.socket | None = None
 
-    def accept(self) -> None:
+    def accept(self) -> socket.socket:
         self.connection, _ = self.socket.accept()
         self.connection.setblocking(False)
+        return self.connection
 
     def read(self) -> bytes:
         """What is there now."""
         data = b""
         try:
-            if self.connection is None:
-                self.accept()
-            while more := self.connection.recv(1 << 20):
+            connection = self.connection or self.accept()
+            while more := connection.recv(1 << 20):
                 data += more
         except BlockingIOError:
             pass
@@ -112,7 +112,12 @@ async def test_the_directory_is_read_only_when_it_changes(peers, listen, directo
     past = time.time_ns() - 10_000_000_000
     os.utime(directory.path, ns=(past, past))
     reads = []
-    monkeypatch.setattr(directory, "names", lambda: reads.append(1) or {"a"})
+
+    def names() -> set[str]:
+        reads.append(1)
+        return {"a"}
+
+    monkeypatch.setattr(directory, "names", names)
     for _ in range(3):
         await peers.broadcast(b"x")
     assert len(reads) == 1
@@ -239,6 +244,7 @@ async def test_a_child_closes_what_it_inherited(directory, listen, losses):
     peers = Peers(directory, "own", losses)
     await peers.broadcast(b"1")
     inherited = peers._peers["a"]._socket
+    assert inherited is not None
     peers.abandon()
     assert inherited.fileno() == -1
     assert a.read() == b"1"
