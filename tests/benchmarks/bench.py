@@ -97,5 +97,6 @@ class Bench:
                 check=False,
             )
         if client.returncode:
-            raise SystemExit(f"{' '.join(server.command)}\n{client.stderr}\n{server.log[-5000:]}")
+            logs = f"{client.stderr[-5000:]}\n{server.log[-5000:]}"
+            raise SystemExit(f"{' '.join(server.command)}\n{logs}")
         return json.loads(client.stdout)

@@ -21,7 +21,7 @@ WINDOW = 500
 BATCH = 25  # messages that one acknowledgement stands for
 SIZE = 100  # bytes of each message
 # Seconds without an acknowledgement after which what is under way counts as lost.
-STALL = 1.0
+STALL = 3.0
 
 ARRIVED, STOP, ONE = b"a", b"s", b"o"
 
