@@ -44,6 +44,10 @@ system:
 	command -v redis-server >/dev/null || missing="redis-server"; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null \
 	    || command -v google-chrome >/dev/null || missing="$$missing chromium fonts-dejavu-core"; \
+	command -v openssl >/dev/null || missing="$$missing openssl"; \
+	PATH="$$PATH:/usr/sbin:/sbin"; \
+	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+	command -v ip >/dev/null || missing="$$missing iproute2"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    echo "Installing $$missing"; \

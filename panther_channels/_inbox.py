@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -9,10 +10,12 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+from panther_channels._redis_core import memberships
+
 logger = logging.getLogger("panther_channels")
 
 _GRACE = 5.0  # seconds for an event in work when its connection ends
-_RETRY = 1.0  # seconds until the layer is asked again after it failed
+_RETRY = 1.0  # seconds between two questions to a layer that fails
 
 
 @lru_cache(maxsize=256)
@@ -48,15 +51,18 @@ class Inbox:
     def __init__(self, layer: Any, name: str) -> None:
         self._layer = layer
         self._name = name
+        self._memberships = memberships(layer)
         self._groups: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._waiting = False
+        self._has_left = False
 
     async def join(self, groups: Iterable[str]) -> None:
         """Become a member of groups, all of which :meth:`leave` leaves."""
+        add = self._layer.group_add if self._memberships is None else self._memberships.add
         for group in groups:
             self._groups.append(group)
-            await self._layer.group_add(group, self._name)
+            await add(group, self._name)
 
     def start(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
@@ -66,13 +72,19 @@ class Inbox:
 
     async def leave(self) -> None:
         """Leave the groups, end the task and give the channel up; logs what the layer raises."""
+        kept = self._memberships
+        discard = self._layer.group_discard if kept is None else kept.discard
         for group in self._groups:
             try:
-                await self._layer.group_discard(group, self._name)
+                await discard(group, self._name)
             except Exception:
                 logger.exception("The channel layer failed to remove a connection from %r.", group)
         if self._task is not None and not self._waiting:
             await asyncio.wait({self._task}, timeout=_GRACE)
+        self._has_left = True
+        if kept is not None and self._task is not None and self._waiting:
+            kept.dismiss(self._name, self._task)
+            return
         if self._task is not None:
             await _cancel(self._task)
         # Where nothing came in its last moment, the layer has forgotten the channel already.
@@ -82,17 +94,26 @@ class Inbox:
     async def _pump(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:
+        kept = self._memberships
         receive = self._layer.receive  # which a layer of Redis makes anew at every look
-        while wanted():
+        again_at = 0.0  # a single failure costs no time: messages may be waiting
+        while wanted() and not self._has_left:
             self._waiting = True
             try:
                 event = await receive(self._name)
-            except Exception:
-                logger.exception("The channel layer failed; asking it again in %s s.", _RETRY)
-                await asyncio.sleep(_RETRY)
+            except Exception as error:
+                if kept is None or not kept.has_noted(error, self._name):
+                    logger.exception("The channel layer failed; it is asked again.")
+                delay = again_at - time.monotonic()
+                if kept is None:
+                    await asyncio.sleep(delay)
+                else:
+                    await kept.pause(delay, self._name)
+                again_at = time.monotonic() + _RETRY
                 continue
             self._waiting = False
-            await handle(event)
+            if not self._has_left:
+                await handle(event)
 
     async def _release(self) -> None:
         # A channel layer forgets a channel when a receive() on it is cancelled, and has no other

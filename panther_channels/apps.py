@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.core import checks
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
@@ -15,7 +16,7 @@ from panther_channels.connections import close_group, is_user, user_group
 
 
 class PantherChannelsConfig(AppConfig):
-    """Registers the checks, guards the logs, and mends daphne where it is the server."""
+    """Registers the checks, guards the logs, and mends daphne and channels_redis where they run."""
 
     name = "panther_channels"
     verbose_name = "WebSockets"
@@ -32,6 +33,11 @@ class PantherChannelsConfig(AppConfig):
             from panther_channels.servers import daphne
 
             daphne.install()
+        layers = getattr(settings, "CHANNEL_LAYERS", {}).values()
+        if any(layer.get("BACKEND", "").startswith("channels_redis.pubsub.") for layer in layers):
+            from panther_channels import _pubsub  # not for all: it takes the time to import Redis
+
+            _pubsub.install()
 
 
 def _token_parameters() -> set[str]:

@@ -1,13 +1,15 @@
 """Settings of the demo site: safe as they are on a machine of one's own, not made for production.
 
 The environment may set DEBUG (0 or 1), SECRET_KEY, ALLOWED_HOSTS (separated by commas), DATABASE
-(the path of an SQLite file) and REDIS_URL (other processes can reach the connections then).
+(the path of an SQLite file) and REDIS_URL (other hosts can reach the connections then).
 """
 
 import os
 from pathlib import Path
 
 from django.core.management.utils import get_random_secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = os.environ.get("DEBUG", "1") == "1"
 # A new one at each start will do, though it logs everybody out; several processes need one.
@@ -48,7 +50,7 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("DATABASE") or Path(__file__).resolve().parent.parent / "db.sqlite3",
+        "NAME": os.environ.get("DATABASE") or BASE_DIR / "db.sqlite3",
     }
 }
 STATIC_URL = "static/"
@@ -68,7 +70,7 @@ if redis_url := os.environ.get("REDIS_URL"):
         }
     }
 else:
-    CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    CHANNEL_LAYERS = {"default": {"BACKEND": "panther_channels.layers.LocalChannelLayer"}}
 
 LOGGING = {
     "version": 1,

@@ -22,8 +22,12 @@ StartServer = Callable[..., Server]
 
 
 def missing(program: str) -> NoReturn:
-    """Skips the test for lack of a program; where CI is set it fails: nothing is left out there."""
-    sentence = f"{program} is missing; on Debian: apt-get install {program}"
+    """Skips the test for lack of a program, or fails it: see unavailable()."""
+    unavailable(f"{program} is missing; on Debian: apt-get install {program}")
+
+
+def unavailable(sentence: str) -> NoReturn:
+    """Skips the test; where CI is set it fails: nothing is left out there."""
     if os.environ.get("CI"):
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)

@@ -59,6 +59,8 @@ class Process:
         self.env = dict(env or {})
         self.cwd = cwd
         self.port = 0
+        # Open descriptors that it inherits.
+        self.pass_fds: Sequence[int] = ()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -95,6 +97,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 # A group of its own: kill() reaches its workers, Ctrl-C in the terminal does not.
                 start_new_session=True,
+                pass_fds=self.pass_fds,
             )
         deadline = time.monotonic() + START_TIMEOUT
         try:

@@ -24,6 +24,8 @@ from panther_channels.layers._node import Node
 from panther_channels.layers._peers import Peers
 from panther_channels.layers._queues import Queues
 
+__all__ = ["LocalChannelLayer"]
+
 
 class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has no types
     """Reaches every process of one host that has the same project and user.

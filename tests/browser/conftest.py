@@ -90,8 +90,8 @@ def start_site(
 
 @pytest.fixture
 def site(server_name: ServerName, start_site: StartSite) -> Server:
-    """The site on each server in turn, with Redis."""
-    return start_site(server_name, redis=True)
+    """The site on each server in turn, as it comes: with the local channel layer."""
+    return start_site(server_name, redis=False)
 
 
 def _build_site(name: ServerName, log_path: Path, env: dict[str, str]) -> Server:

@@ -53,12 +53,6 @@ class TestEcho:
         expect(log(page).last).to_have_text("received<img src=x onerror=alert(1)>")
         assert page.locator("#log img").count() == 0
 
-    def test_it_works_without_redis(self, open_page: OpenPage, start_site: StartSite):
-        page = open_page(start_site("daphne", redis=False).url)
-        expect(state(page)).to_have_text("connected")
-        say(page, "Hello")
-        expect(log(page)).to_have_text(["sentHello", "receivedHello"])
-
 
 class TestConnection:
     def test_a_shell_sends_text_json_and_bytes(
@@ -90,15 +84,16 @@ class TestConnection:
         commands = page.locator("pre").all_inner_texts()
         assert f'python manage.py websocket send {target} "Hello"' in commands
         assert f'python manage.py websocket close {target} --code 4000 --reason "bye"' in commands
-        assert any(site.env["REDIS_URL"] in command for command in commands)
+        assert not any("REDIS_URL" in command for command in commands)
 
-    def test_without_redis_the_page_says_that_no_shell_reaches_it(
-        self, open_page: OpenPage, start_site: StartSite
-    ):
-        page = open_page(f"{start_site('daphne', redis=False).url}/connection/")
-        connection_id(page)
-        expect(page.locator("#unreachable")).to_contain_text("make demo")
-        expect(page.locator("main")).not_to_contain_text("manage.py websocket")
+    def test_over_redis_the_shell_needs_its_url(self, open_page: OpenPage, start_site: StartSite):
+        site = start_site("daphne", redis=True)
+        page = open_page(f"{site.url}/connection/")
+        target = connection_id(page)
+        commands = page.locator("pre").all_inner_texts()
+        assert any(f"export REDIS_URL={site.env['REDIS_URL']}" in command for command in commands)
+        shell(site, "send", target, "Hello")
+        expect(log(page)).to_have_text(["textHello"])
 
 
 class TestRooms:

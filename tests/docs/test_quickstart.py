@@ -21,7 +21,7 @@ EXAMPLE_ID = "c22a056fea6a4698a716c28b58c901c4"
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """What the tutorial makes, up to the channel layer."""
+    """What the tutorial makes."""
     folder = tmp_path / "shop"
     folder.mkdir()
     run(folder, "-m", "django", "startproject", "project", ".")
@@ -31,7 +31,8 @@ def project(tmp_path: Path) -> Path:
     apps = re.compile(r"^INSTALLED_APPS = \[\n.*?^\]\n", re.MULTILINE | re.DOTALL)
     generated = settings.read_text()
     assert apps.search(generated)
-    settings.write_text(apps.sub((SNIPPETS / "settings_apps.py").read_text(), generated))
+    text = apps.sub((SNIPPETS / "settings_apps.py").read_text(), generated)
+    settings.write_text(text + (SNIPPETS / "settings_layer.py").read_text())
     return folder
 
 
@@ -47,13 +48,6 @@ def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedP
         timeout=50,
         check=False,  # what a failure says is in the assertions
     )
-
-
-def add_redis(folder: Path, url: str) -> None:
-    text = (SNIPPETS / "settings_redis.py").read_text()
-    assert "redis://127.0.0.1:6379" in text
-    with (folder / "project" / "settings.py").open("a") as settings:
-        settings.write(text.replace("redis://127.0.0.1:6379", url))
 
 
 async def greeted(ws: ClientConnection) -> str:
@@ -96,8 +90,7 @@ def test_only_the_import_of_asgi_py_differs(project):
     }
 
 
-async def test_echo_and_reach_from_another_process(project, redis_server, server_name, tmp_path):
-    add_redis(project, redis_server.url)
+async def test_echo_and_reach_from_another_process(project, server_name, tmp_path):
     # PYTHONPATH stands for the installation; DJANGO_SETTINGS_MODULE is what asgi.py sets.
     environment = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "project.settings"}
     server = Server(

@@ -1,7 +1,9 @@
 """The snippets of the documentation, run as they are printed there."""
 
+import copy
 import importlib
 import inspect
+import json
 import logging
 from collections.abc import Callable
 from types import ModuleType
@@ -13,6 +15,7 @@ from django.conf import settings
 from django.contrib.auth.models import Permission, User
 from django.core import signing
 from django.core.cache import cache
+from django.core.checks import run_checks
 from django.test import AsyncRequestFactory, Client, override_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
@@ -131,6 +134,23 @@ async def test_sync_code_sends_over_redis(parcels, redis_server):
             assert await ws.receive() == "ready"
             await sync_to_async(snippet("outside").lost, thread_sensitive=False)(10)
             assert await ws.receive() == b"\x00"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("quickstart.settings_redis", []), ("settings_redis_core", ["panther_channels.W006"])],
+)
+async def test_the_settings_of_redis(parcels, redis_server, name, expected):
+    layers = copy.deepcopy(snippet(name).CHANNEL_LAYERS)
+    with override_settings(CHANNEL_LAYERS=layers):
+        messages = run_checks()
+    assert [item.id for item in messages if "panther_channels" in str(item.id)] == expected
+    text = json.dumps(layers).replace("redis://127.0.0.1:6379", redis_server.url)
+    with override_settings(CHANNEL_LAYERS=json.loads(text)):
+        async with parcels.connect("/parcels/11") as ws:
+            assert await ws.receive() == "ready"
+            await snippet("outside").moved(AsyncRequestFactory().get("/"), number=11)
+            assert await ws.receive() == '{"parcel":11,"place":"in the van"}'
 
 
 async def test_an_overridden_send():

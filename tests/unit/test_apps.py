@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import pytest
 from django.apps import apps
 from django.core import checks
 
@@ -48,3 +49,29 @@ def test_daphne_is_mended_where_it_is_the_server():
 
 def test_daphne_is_not_imported_where_it_is_not():
     assert run("'panther_channels'") == "no daphne\n"
+
+
+LAYERS = """
+import django
+from channels_redis.pubsub import RedisSingleShardConnection
+from django.conf import settings
+backend = "{backend}"
+settings.configure(
+    INSTALLED_APPS=["panther_channels"], CHANNEL_LAYERS={{"default": {{"BACKEND": backend}}}}
+)
+django.setup()
+print(RedisSingleShardConnection._do_receiving.__module__)
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "module"),
+    [
+        ("channels_redis.pubsub.RedisPubSubChannelLayer", "panther_channels._pubsub"),
+        ("channels_redis.core.RedisChannelLayer", "channels_redis.pubsub"),
+    ],
+)
+def test_channels_redis_is_mended_where_it_is_configured(backend: str, module: str):
+    command = [sys.executable, "-c", LAYERS.format(backend=backend)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout == f"{module}\n"

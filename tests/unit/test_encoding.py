@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped] # of channels-redis
+import msgpack
 import pytest
 from django.utils.functional import lazystr
 from hypothesis import given

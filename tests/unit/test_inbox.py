@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -225,6 +226,41 @@ async def test_a_failing_layer_is_asked_again(
     await inbox.leave()
     assert (layer.groups, layer.channels) == ({}, {})
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+
+
+async def test_a_single_failure_costs_no_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("panther_channels._inbox._RETRY", 1000)
+    layer, listener = Failing(), Listener()
+    layer.failures["receive"] = 1
+    inbox, name = await build(layer, listener)
+    await layer.send(name, {"type": "x", "n": 1})
+    await until(lambda: listener.events == [1])
+    await inbox.leave()
+
+
+async def test_a_layer_that_always_fails_is_not_asked_all_the_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("panther_channels._inbox._RETRY", 0.05)
+    layer, listener = Failing(), Listener()
+    layer.failures["receive"] = 1000
+    inbox, _name = await build(layer, listener)
+    start = time.monotonic()
+    await until(lambda: len(caplog.records) >= 6)
+    assert time.monotonic() - start > 0.2
+    await inbox.leave()
+
+
+async def test_what_comes_after_leaving_is_not_handled():
+    """On channels_redis.core the task may outlive it: see `_redis_core`."""
+    layer, listener = Stubborn(), Listener()
+    inbox, name = await build(layer, listener)
+    await asyncio.sleep(0)
+    leaving = asyncio.create_task(inbox.leave())
+    await asyncio.sleep(0.01)  # the cancellation is lost
+    await layer.send(name, {"type": "x", "n": 1})
+    await asyncio.wait_for(leaving, 3)
+    assert listener.events == []
 
 
 async def test_a_failing_discard_does_not_keep_the_other_groups(caplog: pytest.LogCaptureFixture):

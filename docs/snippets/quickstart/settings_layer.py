@@ -1,0 +1,1 @@
+CHANNEL_LAYERS = {"default": {"BACKEND": "panther_channels.layers.LocalChannelLayer"}}

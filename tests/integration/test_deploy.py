@@ -1,0 +1,352 @@
+"""docs/howto/deploy.md, run: nginx in front of daphne, uvicorn and gunicorn, over each layer."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+from tests.conftest import StartRedis, missing
+from tests.integration.deployment import Nginx, Sentinel, Site, Unit, read, wait_until
+from tests.servers import RedisServer, free_port
+
+SECONDS = 20.0
+HOST = "example.com"
+ORIGIN = f"https://{HOST}"
+# Clients that are opened at once, until more than one process has some.
+BATCH = 16
+
+Start = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate for example.com and its key, under the names of nginx.conf."""
+    if shutil.which("openssl") is None:
+        missing("openssl")
+    folder = tmp_path_factory.mktemp("certificate")
+    command = [
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+        *("-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"),
+        *("-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder whose path is short enough for the sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="deploy-") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def running() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def start_nginx(
+    folder: Path, certificate: Path, running: contextlib.ExitStack
+) -> Callable[..., "Front"]:
+    if shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
+        missing("nginx-light")
+
+    def start(site: Site, **replacements: str) -> Front:
+        nginx = Nginx(site, folder, certificate=certificate, replacements=replacements)
+        running.enter_context(nginx)
+        return Front(nginx, ssl.create_default_context(cafile=certificate / "fullchain.pem"))
+
+    return start
+
+
+@pytest.fixture
+def start_units(folder: Path, running: contextlib.ExitStack) -> Callable[[str, Site], list[Unit]]:
+    """Starts four processes of a server, as its unit says; returns those that get SIGTERM."""
+
+    def start(name: str, site: Site) -> list[Unit]:
+        if name == "daphne":
+            listener = running.enter_context(_listener(site))
+            units = [_daphne(site, folder, listener, number) for number in range(1, 5)]
+        elif name == "uvicorn":
+            units = [_workers(site, folder, "uvicorn.service")]
+        else:
+            change = {} if name == "gunicorn --preload" else {" --preload": ""}
+            units = [_workers(site, folder, "gunicorn.service", change)]
+        for unit in units:
+            running.enter_context(unit)
+        return units
+
+    return start
+
+
+def _listener(site: Site) -> socket.socket:
+    """The socket of daphne.socket."""
+    assert "ListenStream=127.0.0.1:8000\n" in read("daphne.socket", {})
+    return socket.create_server(("127.0.0.1", site.port))
+
+
+def _daphne(site: Site, folder: Path, listener: socket.socket, number: int) -> Unit:
+    log_path = folder / f"daphne-{number}.log"
+    ready = "Listening on TCP address"
+    return Unit(site, "daphne@.service", log_path=log_path, ready=ready, listener=listener)
+
+
+def _workers(site: Site, folder: Path, name: str, change: dict[str, str] | None = None) -> Unit:
+    log_path = folder / f"{name}.log"
+    ready = "Application startup complete"
+    return Unit(site, name, log_path=log_path, ready=ready, count=4, replacements=change)
+
+
+class Front:
+    """What a browser does at nginx."""
+
+    def __init__(self, nginx: Nginx, context: ssl.SSLContext) -> None:
+        self.nginx = nginx
+        self.context = context
+
+    def connect(
+        self,
+        path: str,
+        *,
+        host: str = HOST,
+        origin: str = ORIGIN,
+        headers: dict[str, str] | None = None,
+    ) -> connect:
+        return connect(
+            f"wss://{host}{path}",
+            host=self.nginx.host,
+            port=self.nginx.front,
+            ssl=self.context,
+            server_hostname=HOST,
+            origin=Origin(origin),
+            additional_headers=headers,
+        )
+
+    def get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPSConnection(HOST, timeout=SECONDS)
+        plain = socket.create_connection((self.nginx.host, self.nginx.front), SECONDS)
+        with self.context.wrap_socket(plain, server_hostname=HOST) as connection.sock:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+
+
+async def told(client: ClientConnection) -> dict[str, Any]:
+    """The first message of a Door."""
+    greeting: dict[str, Any] = json.loads(await received(client))
+    return greeting
+
+
+async def received(client: ClientConnection) -> str | bytes:
+    return await asyncio.wait_for(client.recv(), SECONDS)
+
+
+async def closed(client: ClientConnection) -> tuple[int | None, str | None]:
+    await asyncio.wait_for(client.wait_closed(), SECONDS)
+    return client.close_code, client.close_reason
+
+
+async def check_outside(site: Site, client: ClientConnection, connection_id: str) -> None:
+    """Another process sends to the client, and closes it, by the commands of the page."""
+    await asyncio.to_thread(site.outside, connection_id)
+    assert await received(client) == "hello from afar"
+    assert await closed(client) == (4000, "see you")
+
+
+async def check_refusals(front: Front) -> None:
+    for path, status in [("/ws/shut", 403), ("/ws/private", 401), ("/ws/nowhere", 404)]:
+        with pytest.raises(InvalidStatus) as caught:
+            await front.connect(path)
+        assert (path, caught.value.response.status_code) == (path, status)
+    for origin in ("https://evil.example", "null"):
+        with pytest.raises(InvalidStatus, match="403"):
+            await front.connect("/ws/door", origin=origin)
+    with pytest.raises(InvalidStatus, match="403"):
+        await front.connect("/ws/door", host="evil.example", origin="https://evil.example")
+    assert (await asyncio.to_thread(front.get, "/ws/door"))[0] == 426
+
+
+async def check_what_the_proxy_says(front: Front) -> None:
+    forged = {
+        "X-Forwarded-For": "192.0.2.1",
+        "X-Forwarded-Proto": "http",
+        "Daphne-Root-Path": "/ws",
+    }
+    async with front.connect("/ws/door", headers=forged) as client:
+        greeting = await told(client)
+    assert (greeting["client"], greeting["scheme"], greeting["root_path"]) == (
+        "127.0.0.1",
+        "wss",
+        "",
+    )
+    assert await asyncio.to_thread(front.get, "/") == (200, "secure")
+
+
+async def spread(
+    front: Front, stack: contextlib.AsyncExitStack
+) -> dict[int, list[tuple[str, ClientConnection]]]:
+    """Ids and clients by process, of which there are at least two."""
+    found: dict[int, list[tuple[str, ClientConnection]]] = {}
+    async with asyncio.timeout(SECONDS):
+        while len(found) < 2:
+            for client in await open_many(front, stack):
+                greeting = await told(client)
+                found.setdefault(greeting["pid"], []).append((greeting["id"], client))
+    return found
+
+
+async def open_many(front: Front, stack: contextlib.AsyncExitStack) -> list[ClientConnection]:
+    opening = [stack.enter_async_context(front.connect("/ws/door")) for _ in range(BATCH)]
+    return await asyncio.gather(*opening)
+
+
+@pytest.mark.parametrize("name", ["daphne", "uvicorn", "gunicorn", "gunicorn --preload"])
+async def test_behind_nginx_without_a_broker(
+    name: str, folder: Path, start_nginx: Start, start_units: Start
+):
+    site = Site(folder, local(folder))
+    units = start_units(name, site)
+    front = start_nginx(site)
+    async with contextlib.AsyncExitStack() as stack:
+        first, second, *others = (await spread(front, stack)).values()
+        for group in (first, second):
+            connection_id, client = group.pop()
+            await client.send("hello")
+            assert await received(client) == "hello"
+            await check_outside(site, client, connection_id)
+        await check_refusals(front)
+        await check_what_the_proxy_says(front)
+
+        codes = await asyncio.gather(*[asyncio.to_thread(unit.stop) for unit in units])
+        assert codes == [0] * len(units)
+        left = [client for group in (first, second, *others) for _, client in group]
+        assert {(await closed(client))[0] for client in left} == {1012}
+
+
+async def test_one_of_four_daphnes_stops(folder: Path, start_nginx: Start, start_units: Start):
+    """The others go on to accept, and to find each other."""
+    site = Site(folder, local(folder))
+    stopped, *_ = start_units("daphne", site)
+    front = start_nginx(site)
+    assert await asyncio.to_thread(stopped.stop) == 0
+    async with contextlib.AsyncExitStack() as stack:
+        processes = await spread(front, stack)
+        assert stopped.pid not in processes
+        connection_id, client = processes.popitem()[1][0]
+        await check_outside(site, client, connection_id)
+
+
+def local(folder: Path) -> str:
+    """The settings, and the directory, as RuntimeDirectory= and RuntimeDirectoryMode= make it."""
+    directory = folder / "run"
+    directory.mkdir(0o700)
+    return read("settings_local.py", {"/run/project": str(directory)})
+
+
+def redis_by_url(url: str) -> str:
+    return read("settings_redis.py", {"redis://:password@10.0.0.1:6379/0": url})
+
+
+@pytest.fixture
+def serve(folder: Path, start_nginx: Start, start_units: Start) -> Start:
+    """A site with these settings, behind nginx, on four processes of one server."""
+
+    def start(settings: str, name: str) -> tuple[Site, Front]:
+        site = Site(folder, settings)
+        start_units(name, site)
+        return site, start_nginx(site)
+
+    return start
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "gunicorn --preload"])
+async def test_redis_with_a_password(serve: Start, start_redis: StartRedis, name: str):
+    server = start_redis()
+    set_password(server)
+    site, front = serve(redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), name)
+    async with front.connect("/ws/door") as client:
+        await check_outside(site, client, (await told(client))["id"])
+
+
+async def test_several_redis_hosts(serve: Start, start_redis: StartRedis):
+    servers = [start_redis(), start_redis()]
+    hosts = {
+        f"redis://10.0.0.{number}:6379": server.url for number, server in enumerate(servers, 1)
+    }
+    site, front = serve(read("settings_shards.py", hosts), "daphne")
+    async with contextlib.AsyncExitStack() as stack:
+        clients = {(await told(client))["id"]: client for client in await open_many(front, stack)}
+        groups = [connections_on(server) for server in servers]
+        # Each has its share of the connections.
+        assert all(groups)
+        assert set().union(*groups) == set(clients)
+        for connection_id in [group.pop() for group in groups]:
+            await check_outside(site, clients[connection_id], connection_id)
+
+
+async def test_sentinel_fails_over(
+    serve: Start, start_redis: StartRedis, folder: Path, running: contextlib.ExitStack
+):
+    # Else it waits five seconds for more replicas.
+    master = start_redis(args=("--repl-diskless-sync-delay", "0"))
+    replica = start_redis(args=("--replicaof", master.host, str(master.port)))
+    await until(lambda: info(master, "replication").get("slave0", {}).get("state") == "online")
+    for server in (master, replica):
+        set_password(server)
+    sentinel = running.enter_context(Sentinel(master, folder))
+    changes = {
+        # Two of the three are down.
+        '("10.0.0.1", 26379)': f'("127.0.0.1", {free_port()})',
+        '("10.0.0.2", 26379)': f'("127.0.0.1", {sentinel.port})',
+        '("10.0.0.3", 26379)': f'("127.0.0.1", {free_port()})',
+    }
+    site, front = serve(read("settings_sentinel.py", changes), "daphne")
+    async with front.connect("/ws/door") as first, front.connect("/ws/door") as second:
+        await check_outside(site, first, (await told(first))["id"])
+        connection_id = (await told(second))["id"]
+        master.kill()
+        await until(lambda: connection_id in connections_on(replica, "password"))
+        await check_outside(site, second, connection_id)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    await asyncio.to_thread(wait_until, condition)
+
+
+def set_password(server: RedisServer) -> None:
+    with client_of(server) as client:
+        client.config_set("masterauth", "password")
+        client.config_set("requirepass", "password")
+
+
+def client_of(server: RedisServer, password: str | None = None) -> Redis:
+    return Redis(host=server.host, port=server.port, password=password)
+
+
+def info(server: RedisServer, section: str) -> dict[str, Any]:
+    with client_of(server) as client:
+        found: dict[str, Any] = client.info(section)
+        return found
+
+
+def connections_on(server: RedisServer, password: str | None = None) -> set[str]:
+    """The ids of the connections whose groups a Redis has subscribers for."""
+    with client_of(server, password) as client:
+        groups = client.pubsub_channels("*__group__connection.*")
+    return {group.decode().rpartition(".")[2] for group in groups}
