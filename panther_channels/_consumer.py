@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import django.db
 from channels.generic.websocket import AsyncWebsocketConsumer
-from channels.layers import get_channel_layer
 
 from panther_channels import _database, conf, status
 from panther_channels._encoding import from_event
@@ -32,7 +31,13 @@ from panther_channels._state import (
     ending_for,
     is_refusal,
 )
-from panther_channels.connections import EVENT_TYPE, close_event, group_name, user_group
+from panther_channels.connections import (
+    EVENT_TYPE,
+    close_event,
+    find_channel_layer,
+    group_name,
+    user_group,
+)
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
@@ -176,7 +181,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self._is_attached:
             return
         self._is_attached = True
-        layer = get_channel_layer(conf.channel_layer())
+        layer = find_channel_layer()
         if layer is not None:
             self.channel_layer = layer
             self.channel_name = await layer.new_channel()

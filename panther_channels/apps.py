@@ -1,5 +1,6 @@
 """The Django application."""
 
+import functools
 import sys
 from typing import Any
 
@@ -9,10 +10,11 @@ from django.core import checks
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
-from panther_channels import _logs
+from panther_channels import _logs, status
 from panther_channels.authentications import QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
-from panther_channels.connections import close_group, is_user, user_group
+from panther_channels.connections import close_event, find_channel_layer, is_user, user_group
+from panther_channels.sync import deliver
 
 
 class PantherChannelsConfig(AppConfig):
@@ -63,5 +65,12 @@ def _deleted(*, instance: Any, using: str, **_kwargs: Any) -> None:
 
 def _close_after_commit(user: Any, reason: str, using: str) -> None:
     group = user_group(user)  # now: after the commit, a deleted user has no primary key
-    # Robust: that Redis is away must not fail the request which saved the user.
-    transaction.on_commit(lambda: close_group(group, reason), using=using, robust=True)
+    if group is not None:
+        close = functools.partial(_close, group, reason)
+        # Robust: that Redis is away must not fail the request which saved the user.
+        transaction.on_commit(close, using=using, robust=True)
+
+
+def _close(group: str, reason: str) -> None:
+    if find_channel_layer() is not None:
+        deliver(group, close_event(status.WS_1008_POLICY_VIOLATION, reason))

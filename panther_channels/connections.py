@@ -1,11 +1,12 @@
 """Connections on the channel layer: how they are reached from outside."""
 
 import re
+import threading
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeGuard
 
-from asgiref.sync import async_to_sync, sync_to_async
-from channels.layers import get_channel_layer
+from asgiref.sync import sync_to_async
+from channels.layers import channel_layers, get_channel_layer
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -18,12 +19,18 @@ from panther_channels._encoding import to_event
 EVENT_TYPE = "panther_channels.connection"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_creating = threading.Lock()  # a channel layer
 _MAX_REASON = 123  # bytes: a control frame holds 125, the code takes two (RFC 6455 section 5.5)
 
 
 def group_name(connection_id: str) -> str:
     """The group of one connection on the channel layer."""
     return f"connection.{connection_id}"
+
+
+def connection_group(connection_id: object) -> str | None:
+    """The group of whom an outside caller means; ``None`` where that can't be anybody."""
+    return group_name(connection_id) if is_connection_id(connection_id) else None
 
 
 def is_user(instance: Any) -> bool:
@@ -48,7 +55,19 @@ def user_group(user: Any) -> str | None:
     return f"user.{sha256(f'{label.lower()}:{key}'.encode()).hexdigest()[:32]}"
 
 
-def is_connection_id(value: object) -> bool:
+def required_user_group(user: Any) -> str:
+    """The group of all connections of a user.
+
+    Raises:
+        ValueError: the user was never saved, or is none.
+    """
+    group = user_group(user)
+    if group is None:
+        raise ValueError(f"{user!r} is no user with a primary key.")
+    return group
+
+
+def is_connection_id(value: object) -> TypeGuard[str]:
     """Whether a value has the form of a ``connection_id``: 32 lower-case hexadecimal digits."""
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
@@ -74,6 +93,16 @@ def check_close(code: int, reason: str) -> None:
         raise ValueError(f"A close reason has {_MAX_REASON} bytes of UTF-8 at most, not {size}.")
 
 
+def message_event(data: Any) -> dict[str, Any]:
+    """The event that sends to a connection.
+
+    Raises:
+        TypeError: the data can't be encoded as JSON.
+        UnicodeEncodeError: the text holds a lone surrogate.
+    """
+    return {"type": EVENT_TYPE, **to_event(data)}
+
+
 def close_event(code: int, reason: str) -> dict[str, Any]:
     """The event that closes a connection."""
     return {"type": EVENT_TYPE, "code": code, "close": reason}
@@ -95,7 +124,7 @@ async def send_message_to_websocket(connection_id: str, data: Any) -> None:
         UnicodeEncodeError: the text holds a lone surrogate.
         ImproperlyConfigured: there is no channel layer.
     """
-    await _post(connection_id, {"type": EVENT_TYPE, **to_event(data)})
+    await _post(connection_id, message_event(data))
 
 
 async def close_websocket_connection(
@@ -137,35 +166,42 @@ async def close_user_websockets(
     """
     check_close(code, reason)
     # The request.user of a view may have to be fetched yet, which no event loop may do.
-    is_lazy = isinstance(user, LazyObject)
-    group = await sync_to_async(user_group)(user) if is_lazy else user_group(user)
-    if group is None:
-        raise ValueError(f"{user!r} is no user with a primary key.")
-    await _layer().group_send(group, close_event(code, reason))
-
-
-def close_group(group: str | None, reason: str) -> None:
-    """Close the connections of a user's group with 1008, from synchronous code."""
-    layer = get_channel_layer(conf.channel_layer())
-    if group is not None and layer is not None:
-        event = close_event(status.WS_1008_POLICY_VIOLATION, reason)
-        async_to_sync(layer.group_send)(group, event)
+    if isinstance(user, LazyObject):
+        group = await sync_to_async(required_user_group)(user)
+    else:
+        group = required_user_group(user)
+    await channel_layer().group_send(group, close_event(code, reason))
 
 
 async def _post(connection_id: str, event: dict[str, Any]) -> None:
-    layer = _layer()
-    if is_connection_id(connection_id):
-        await layer.group_send(group_name(connection_id), event)
+    layer = channel_layer()
+    if (group := connection_group(connection_id)) is not None:
+        await layer.group_send(group, event)
 
 
-def _layer() -> Any:
+def find_channel_layer() -> Any:
+    """The channel layer that reaches the connections, or ``None`` where none is configured."""
     alias = conf.channel_layer()
-    layer = get_channel_layer(alias)
+    if alias in channel_layers.backends:
+        return get_channel_layer(alias)
+    # Of two threads that come first, Channels gives each a layer of its own, and the next message
+    # of one of them goes through the other's: by another connection, on which it may be faster.
+    with _creating:
+        return get_channel_layer(alias)
+
+
+def channel_layer() -> Any:
+    """The channel layer that reaches the connections.
+
+    Raises:
+        ImproperlyConfigured: there is none.
+    """
+    layer = find_channel_layer()
     if layer is None:
+        alias = conf.channel_layer()
         raise ImproperlyConfigured(
             f"Connections can't be reached from outside without a channel layer: set "
             f'CHANNEL_LAYERS["{alias}"], for example to '
-            '{"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", '
-            '"CONFIG": {"hosts": ["redis://127.0.0.1:6379"]}}.'
+            '{"BACKEND": "panther_channels.layers.LocalChannelLayer"}.'
         )
     return layer

@@ -1,12 +1,12 @@
 import json
 
-from asgiref.sync import async_to_sync
 from django.contrib.auth.signals import user_logged_out
 from django.dispatch import receiver
 
 from panther_channels.authentications import JWTAuthentication, SubprotocolJWTAuthentication
 from panther_channels.permissions import IsAuthenticated
-from panther_channels.websocket import GenericWebsocket, close_user_websockets
+from panther_channels.sync import close_user_websockets
+from panther_channels.websocket import GenericWebsocket
 
 
 class Prices(GenericWebsocket):
@@ -28,7 +28,7 @@ class Prices(GenericWebsocket):
 @receiver(user_logged_out)
 def close_websockets(sender, user, **kwargs):
     if user is not None:
-        async_to_sync(close_user_websockets)(user, reason="logged out")
+        close_user_websockets(user, reason="logged out")
 
 
 websocket_urls = {"ws": {"prices": Prices}}

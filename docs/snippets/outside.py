@@ -1,4 +1,3 @@
-from asgiref.sync import async_to_sync
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 
@@ -37,9 +36,3 @@ async def delivered(request: HttpRequest, number: int) -> HttpResponse:
             reason="Your parcel is there.",
         )
     return HttpResponse(status=status.HTTP_204_NO_CONTENT)
-
-
-def lost(number: int) -> None:
-    """For code that is not async: a view, a signal handler, a task."""
-    if connection_id := cache.get(f"parcel-{number}"):
-        async_to_sync(send_message_to_websocket)(connection_id, b"\x00")

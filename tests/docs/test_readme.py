@@ -60,12 +60,17 @@ async def test_the_class_that_knows_its_user(transactional_db):
 
 def test_settings_py():
     quickstart: dict[str, Any] = {}
-    for name in ("settings_apps.py", "settings_redis.py", "settings_logging.py"):
+    for name in ("settings_apps.py", "settings_layer.py", "settings_logging.py"):
         quickstart |= values(snippet(name))
     generated = [
         app for app in quickstart["INSTALLED_APPS"] if app not in {"daphne", "panther_channels"}
     ]
     assert values(readme_code()["settings.py"], INSTALLED_APPS=generated) == quickstart
+
+
+def test_redis():
+    (block,) = (item for item in README.split("```python\n") if item.startswith("CHANNEL_LAYERS"))
+    assert values(block.partition("```")[0]) == values(snippet("settings_redis.py"))
 
 
 def test_asgi_py():

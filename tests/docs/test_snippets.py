@@ -5,7 +5,7 @@ import importlib
 import inspect
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +16,8 @@ from django.contrib.auth.models import Permission, User
 from django.core import signing
 from django.core.cache import cache
 from django.core.checks import run_checks
-from django.test import AsyncRequestFactory, Client, override_settings
+from django.db import transaction
+from django.test import AsyncRequestFactory, Client, RequestFactory, override_settings
 from rest_framework_simplejwt.tokens import AccessToken
 
 from panther_channels.asgi import get_asgi_application
@@ -126,14 +127,52 @@ async def test_a_view_that_finds_nobody(parcels):
     assert response.status_code == 204
 
 
-async def test_sync_code_sends_over_redis(parcels, redis_server):
-    backend = "channels_redis.pubsub.RedisPubSubChannelLayer"
-    layers = {"default": {"BACKEND": backend, "CONFIG": {"hosts": [redis_server.url]}}}
-    with override_settings(CHANNEL_LAYERS=layers):
-        async with parcels.connect("/parcels/10") as ws:
-            assert await ws.receive() == "ready"
-            await sync_to_async(snippet("outside").lost, thread_sensitive=False)(10)
-            assert await ws.receive() == b"\x00"
+@pytest.fixture(params=["memory", "pubsub", "local"])
+def each_layer(request, folder) -> Iterator[None]:
+    layers: dict[str, Any] = {
+        "memory": MEMORY["default"],
+        "local": {
+            "BACKEND": "panther_channels.layers.LocalChannelLayer",
+            "CONFIG": {"directory": folder},
+        },
+    }
+    if request.param == "pubsub":
+        layers["pubsub"] = {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": [request.getfixturevalue("redis_server").url]},
+        }
+    with override_settings(CHANNEL_LAYERS={"default": layers[request.param]}):
+        yield
+
+
+@pytest.mark.usefixtures("each_layer")
+async def test_a_sync_view_sends_and_closes(parcels):
+    async with parcels.connect("/parcels/10") as ws:
+        assert await ws.receive() == "ready"
+        await sync_to_async(snippet("outside_sync").lost)(RequestFactory().get("/"), 10)
+        assert await ws.receive() == '{"parcel":10,"place":"unknown"}'
+        assert await ending(ws) == (1000, "We are sorry.")
+
+
+@pytest.mark.usefixtures("each_layer")
+async def test_a_message_after_the_commit(ann):
+    ids: list[str] = []
+
+    class Told(snippet("overridden_send").GenericWebsocket):  # type: ignore[misc]
+        async def connect(self):
+            await self.accept()
+            ids.append(self.connection_id)
+
+    def fail() -> None:
+        with transaction.atomic():
+            snippet("outside_sync").rename(ann, "Eve", ids[0])
+            transaction.set_rollback(True)
+
+    async with serve({"": Told}).connect("/") as ws:
+        await sync_to_async(fail)()
+        await sync_to_async(snippet("outside_sync").rename)(ann, "Ann", ids[0])
+        assert await ws.receive() == '{"name":"Ann"}'
+    assert await User.objects.filter(first_name="Ann").aexists()
 
 
 @pytest.mark.parametrize(

@@ -138,19 +138,19 @@ async def test_four_servers_and_senders_of_all_kinds(
     ids = list(clients.connections)
     await asyncio.gather(
         send(layer, "script", "script", 8000, ids),
-        # send(layer, "pool", "pool", 8000, ids),
+        send(layer, "pool", "pool", 8000, ids),
         send(layer, "many", "many", 4000, ids),
         *(
             asyncio.to_thread(manage, "websocket", "send", ids[number], f"m:{number}", env=layer)
             for number in range(3)
         ),
     )
-    await clients.wait_for(12_003)
+    await clients.wait_for(20_003)
     await clients.nothing_more()
     clients.check(
         {
             "script": 8000,
-            # POOL
+            **{f"pool.{number}": 1000 for number in range(8)},
             **{f"many.{number}": 40 for number in range(100)},
             "m": 3,
         }

@@ -3,6 +3,7 @@
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
+from panther_channels.sync import send_message_to_websocket
 from tests.project import websockets
 
 
@@ -10,7 +11,14 @@ def index(request: HttpRequest) -> HttpResponse:
     return HttpResponse("the test project")
 
 
-urlpatterns = [path("", index)]
+def tell(request: HttpRequest, connection_id: str) -> HttpResponse:
+    """Sends what the query says, in the thread in which a server runs synchronous views."""
+    for text in request.GET.getlist("text"):
+        send_message_to_websocket(connection_id, text)
+    return HttpResponse("told")
+
+
+urlpatterns = [path("", index), path("tell/<connection_id>/", tell)]
 
 websocket_urls = {
     "ws": {

@@ -1,5 +1,7 @@
 import functools
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from panther_channels.connections import (
     EVENT_TYPE,
     check_close,
     close_websocket_connection,
+    find_channel_layer,
     group_name,
     is_connection_id,
     send_message_to_websocket,
@@ -136,3 +139,29 @@ async def test_the_events_are_plain_text_and_numbers(layer: InMemoryChannelLayer
         {"type": EVENT_TYPE, "code": 4001, "close": "bye"},
     ]
     await layer.group_discard(group_name(ID), channel)
+
+
+class Slow(InMemoryChannelLayer):
+    """A layer whose making takes a while, as the import of a Redis client does."""
+
+    made = 0
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        threading.Event().wait(0.1)
+        Slow.made += 1
+
+
+def test_threads_that_come_first_get_one_layer():
+    barrier = threading.Barrier(4, timeout=10)
+
+    def find(_: int) -> Any:
+        barrier.wait()
+        return find_channel_layer()
+
+    with (
+        override_settings(CHANNEL_LAYERS={"default": {"BACKEND": f"{__name__}.Slow"}}),
+        ThreadPoolExecutor(4) as pool,
+    ):
+        assert len(set(pool.map(find, range(4)))) == 1
+    assert Slow.made == 1

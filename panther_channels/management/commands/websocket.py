@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from asgiref.sync import async_to_sync
-from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.layers import InMemoryChannelLayer
 from django.core.management.base import BaseCommand, CommandError
 
 from panther_channels import conf, status
-from panther_channels.connections import (
-    close_websocket_connection,
-    is_connection_id,
-    send_message_to_websocket,
-)
+from panther_channels.connections import find_channel_layer, is_connection_id
+from panther_channels.sync import close_websocket_connection, send_message_to_websocket
 
 
 class Command(BaseCommand):
@@ -45,13 +41,12 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{connection_id!r} is no connection_id: that is 32 lower-case hexadecimal digits."
             )
-        _check_layer()
         try:
+            _check_layer()
             if options["action"] == "send":
-                async_to_sync(send_message_to_websocket)(connection_id, _message(options))
+                send_message_to_websocket(connection_id, _message(options))
             else:
-                close = async_to_sync(close_websocket_connection)
-                close(connection_id, options["code"], options["reason"])
+                close_websocket_connection(connection_id, options["code"], options["reason"])
         except CommandError:
             raise
         except Exception as error:
@@ -66,11 +61,11 @@ class Command(BaseCommand):
 
 def _check_layer() -> None:
     alias = conf.channel_layer()
-    if isinstance(get_channel_layer(alias), InMemoryChannelLayer):
+    if isinstance(find_channel_layer(), InMemoryChannelLayer):
         raise CommandError(
             f'CHANNEL_LAYERS["{alias}"] is the in-memory layer, which reaches nothing outside its '
             "own process, and the connections are in the server's. Set its BACKEND to "
-            '"channels_redis.pubsub.RedisPubSubChannelLayer", for the server and for this command.'
+            '"panther_channels.layers.LocalChannelLayer", for the server and for this command.'
         )
 
 

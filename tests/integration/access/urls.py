@@ -1,11 +1,10 @@
 """URLs of the project: the admin, a page that opens a socket, and the WebSockets by carrier."""
 
-from asgiref.sync import async_to_sync
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-from panther_channels.websocket import close_user_websockets
+from panther_channels import sync, websocket
 from tests.integration.access import websockets
 
 PAGE = """<!doctype html><title>page</title><p id="state">nothing</p>
@@ -24,18 +23,18 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def close_my_websockets(request: HttpRequest) -> HttpResponse:
-    async_to_sync(close_user_websockets)(request.user, 4100, "log in again")
+    sync.close_user_websockets(request.user, 4100, "log in again")
     return HttpResponse("closed")
 
 
 def close_my_websockets_after_a_look(request: HttpRequest) -> HttpResponse:
     name = request.user.get_username()
-    async_to_sync(close_user_websockets)(request.user, 4100, "log in again")
+    sync.close_user_websockets(request.user, 4100, "log in again")
     return HttpResponse(name)
 
 
 async def close_my_websockets_async(request: HttpRequest) -> HttpResponse:
-    await close_user_websockets(await request.auser(), 4100, "log in again")
+    await websocket.close_user_websockets(await request.auser(), 4100, "log in again")
     return HttpResponse("closed")
 
 

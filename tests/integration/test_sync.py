@@ -1,0 +1,275 @@
+"""Synchronous senders in processes of their own: threads, forks, transactions, and their ends."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import StartServer
+from tests.servers import ROOT, Server, ServerName
+
+SECONDS = 20.0
+SETUP = """
+import asyncio, os, sys, threading
+import django
+django.setup()
+from panther_channels.sync import close_websocket_connection, send_message_to_websocket
+ids = sys.argv[1:]
+"""
+
+
+@pytest.fixture(scope="module", params=["pubsub", "local"])
+def layer(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(
+    server_name: ServerName, layer: str, folder: Path, start_server: StartServer
+) -> Iterator[Server]:
+    """tests/project on each server and layer in turn; the scripts get its environment."""
+    if layer == "pubsub":
+        yield start_server(server_name, redis=True)
+    else:
+        yield start_server(server_name, env={"LOCAL_LAYER": str(folder)})
+
+
+@pytest.fixture
+async def clients(server: Server) -> AsyncIterator[dict[str, ClientConnection]]:
+    """Four connections by their ids."""
+    async with AsyncExitStack() as stack:
+        found = {}
+        for _ in range(4):
+            client = await stack.enter_async_context(connect(f"{server.ws_url}/ws/id"))
+            found[str(await received(client))] = client
+        yield found
+
+
+async def received(client: ClientConnection) -> str | bytes:
+    return await asyncio.wait_for(client.recv(), SECONDS)
+
+
+async def texts(client: ClientConnection, count: int) -> list[str]:
+    """So many messages, and nothing after them."""
+    found = [str(await received(client)) for _ in range(count)]
+    await client.send("nothing more")
+    assert await received(client) == "nothing more"
+    return found
+
+
+# Of what a script leaves behind, Python warns in its development mode, which makes asyncio slow.
+DEVELOPMENT = ("-X", "dev", "-W", "error")
+# Python 3.12 says of every fork beside a thread that it may dead-lock.
+FORKING = ("-W", "ignore:.*use of fork")
+
+
+async def run(
+    env: dict[str, str], code: str, *arguments: str, options: Sequence[str] = DEVELOPMENT
+) -> str:
+    """Runs a script that may leave nothing behind: not a warning, not a thread, not a socket."""
+    completed = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, *options, "-c", SETUP + code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        timeout=50,
+        check=False,
+    )
+    assert (completed.stderr.decode(), completed.returncode) == ("", 0)
+    return completed.stdout.decode()
+
+
+def tell(server: Server, connection_id: str) -> None:
+    """Asks the view, which sends "one" and "two"."""
+    url = f"{server.url}/tell/{connection_id}/?text=one&text=two"
+    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+        assert answer.read() == b"told"
+
+
+async def test_a_view(server: Server, clients: dict[str, ClientConnection]):
+    for connection_id, client in clients.items():
+        await asyncio.to_thread(tell, server, connection_id)
+        assert await texts(client, 2) == ["one", "two"]
+
+
+async def test_a_view_over_the_in_memory_layer(server_name: ServerName, shared_server: StartServer):
+    server = shared_server(server_name)
+    async with connect(f"{server.ws_url}/ws/id") as client:
+        await asyncio.to_thread(tell, server, str(await received(client)))
+        assert await texts(client, 2) == ["one", "two"]
+
+
+POOL = """
+from concurrent.futures import ThreadPoolExecutor
+
+def send(thread):
+    for number in range(2000):
+        send_message_to_websocket(ids[number % len(ids)], f"{thread} {number}")
+
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(send, range(8)))
+assert [each.name for each in threading.enumerate()].count("panther_channels.sync") == 1
+"""
+
+
+async def test_a_pool_of_threads(server: Server, clients: dict[str, ClientConnection]):
+    sending = asyncio.create_task(run(server.env, POOL, *clients, options=["-W", "error"]))
+    found = await asyncio.gather(*[texts(client, 4000) for client in clients.values()])
+    await sending
+    for position, messages in enumerate(found):
+        assert len(set(messages)) == 4000, "each came once"
+        for thread in range(8):
+            own = [int(text.split()[1]) for text in messages if text.startswith(f"{thread} ")]
+            assert own == list(range(position, 2000, 4))
+
+
+FORK = """
+def send(who):
+    for number in range(200):
+        send_message_to_websocket(ids[0], f"{who} {number}")
+
+send("before")
+children = []
+for child in range(2):
+    if (pid := os.fork()) == 0:
+        send(f"child-{child}")
+        sys.exit(0)
+    children.append(pid)
+send("parent")
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0]
+send("after")
+"""
+
+
+async def test_a_fork(server: Server, clients: dict[str, ClientConnection]):
+    connection_id, client = next(iter(clients.items()))
+    options = (*DEVELOPMENT, *FORKING)
+    sending = asyncio.create_task(run(server.env, FORK, connection_id, options=options))
+    messages = await texts(client, 1000)
+    await sending
+    numbered = [f"{number}" for number in range(200)]
+    for who in ("before", "parent", "child-0", "child-1", "after"):
+        found = [text.split()[1] for text in messages if text.startswith(f"{who} ")]
+        assert found == numbered
+    assert [text.split()[0] for text in messages[:200]] == ["before"] * 200
+    assert [text.split()[0] for text in messages[-200:]] == ["after"] * 200
+
+
+TRANSACTIONS = """
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import connection, transaction
+call_command("migrate", verbosity=0)
+
+def save(name):
+    user = User.objects.create(username=name)
+    send_message_to_websocket(ids[0], f"saved {name}", on_commit=True)
+    send_message_to_websocket(ids[0], f"saving {name}")
+    return user
+
+try:
+    with transaction.atomic():
+        save("ann")
+        raise KeyError
+except KeyError:
+    pass
+with transaction.atomic():
+    bob = save("bob")
+    close_websocket_connection(ids[0], 4000, "done", on_commit=True)
+    bob.username = "carl"
+    send_message_to_websocket(ids[0], "the last before the commit")
+print(User.objects.count())
+connection.close()
+"""
+
+
+async def test_transactions(server: Server, clients: dict[str, ClientConnection], tmp_path: Path):
+    connection_id, client = next(iter(clients.items()))
+    env = {**server.env, "TEST_DATABASE": str(tmp_path / "db.sqlite3")}
+    assert await run(env, TRANSACTIONS, connection_id) == "1\n"
+    for text in ("saving ann", "saving bob", "the last before the commit", "saved bob"):
+        assert await received(client) == text
+    with pytest.raises(ConnectionClosed):
+        await received(client)
+    assert (client.close_code, client.close_reason) == (4000, "done")
+
+
+# The end of a process
+
+
+@pytest.fixture
+def silent() -> Iterator[dict[str, str]]:
+    """A Redis that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        # Ours is the shorter limit: redis-py's own would be five seconds.
+        url = f"redis://127.0.0.1:{port}/0?socket_timeout=60"
+        yield {"DJANGO_SETTINGS_MODULE": "tests.project.settings", "REDIS_URL": url}
+
+
+NO_ANSWER = """
+from panther_channels import _background
+_background.LIMIT = 0.5
+try:
+    send_message_to_websocket("0" * 32, "lost")
+except TimeoutError as error:
+    print(error)
+"""
+
+
+async def test_a_redis_that_does_not_answer(silent: dict[str, str]):
+    assert await run(silent, NO_ANSWER) == (
+        "Sending by RedisPubSubChannelLayer: no answer within 0.5 s.\n"
+    )
+
+
+IN_A_CALL = """
+started = threading.Event()
+
+def call():
+    started.set()
+    try:
+        send_message_to_websocket("0" * 32, "lost")
+    except RuntimeError as error:
+        os.write(1, f"{error}\\n".encode())
+
+threading.Thread(target=call, daemon=True).start()
+started.wait()
+while "panther_channels.sync" not in [each.name for each in threading.enumerate()]:
+    pass
+"""
+
+
+async def test_a_process_ends_while_a_thread_is_in_a_call(silent: dict[str, str]):
+    output = await asyncio.wait_for(run(silent, IN_A_CALL), SECONDS)
+    # The thread may not come so far any more.
+    assert re.fullmatch(r"(Sending by \w+: the interpreter is shutting down\.\n)?", output)
+
+
+AT_THE_END = """
+import atexit
+
+def late():
+    threading.Event().wait(0.2)
+    send_message_to_websocket(ids[0], "from a thread that outlives the main one")
+
+atexit.register(send_message_to_websocket, ids[0], "from atexit")
+threading.Thread(target=late).start()
+"""
+
+
+async def test_the_last_words_of_a_process(server: Server, clients: dict[str, ClientConnection]):
+    connection_id, client = next(iter(clients.items()))
+    await run(server.env, AT_THE_END, connection_id)
+    assert await texts(client, 2) == ["from a thread that outlives the main one", "from atexit"]

@@ -1,0 +1,222 @@
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from panther_channels import _background
+from panther_channels._background import Background
+
+
+@pytest.fixture
+def background() -> Iterator[Background]:
+    found = Background()
+    yield found
+    found.close()
+
+
+async def where() -> tuple[asyncio.AbstractEventLoop, threading.Thread]:
+    return asyncio.get_running_loop(), threading.current_thread()
+
+
+class Endless:
+    """A coroutine that waits for ever, and tells when it starts and how it ends."""
+
+    def __init__(self) -> None:
+        self.started = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def __call__(self) -> None:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+@pytest.fixture
+def endless() -> Endless:
+    return Endless()
+
+
+def test_it_waits_for_the_answer(background: Background):
+    async def answer() -> str:
+        await asyncio.sleep(0)
+        return "answer"
+
+    assert background.run(answer(), "Asking") == "answer"
+
+
+def test_it_raises_what_the_coroutine_raises(background: Background):
+    for error in (KeyError("mine"), TimeoutError("mine")):
+
+        async def fail(error: Exception = error) -> None:
+            raise error
+
+        with pytest.raises(type(error), match="mine"):
+            background.run(fail(), "Failing")
+
+
+def test_one_loop_in_one_thread_of_its_own(background: Background):
+    with ThreadPoolExecutor(8) as pool:
+        barrier = threading.Barrier(8, timeout=10)
+
+        def run(_: int):
+            barrier.wait()
+            return background.run(where(), "Looking")
+
+        places = set(pool.map(run, range(8)))
+    assert len(places) == 1
+    (place,) = places
+    assert background.run(where(), "Looking") == place
+    assert place[1] is not threading.current_thread()
+    assert place[1].daemon
+
+
+def test_it_starts_nothing_before_its_first_use(background: Background):
+    threads = threading.active_count()
+    background.close()
+    assert threading.active_count() == threads
+
+
+def test_it_does_not_wait_for_ever(
+    background: Background, endless: Endless, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_background, "LIMIT", 0.05)
+    with pytest.raises(TimeoutError, match=r"^Sending by Layer: no answer within 0.05 s\.$"):
+        background.run(endless(), "Sending by Layer")
+    assert endless.cancelled.wait(10)
+
+
+def test_ctrl_c_cancels(background: Background, endless: Endless):
+    async def interrupted() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await endless()
+
+    with pytest.raises(KeyboardInterrupt):
+        background.run(interrupted(), "Sending")
+    assert endless.cancelled.wait(10)
+
+
+def test_the_end_of_the_interpreter_ends_a_call(background: Background, endless: Endless):
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(background.run, endless(), "Sending")
+        assert endless.started.wait(10)
+        background.close()
+        with pytest.raises(RuntimeError, match="Sending: the interpreter is shutting down"):
+            call.result(10)
+    assert endless.cancelled.is_set()
+
+
+def test_it_is_closed_for_good(background: Background):
+    loop, thread = background.run(where(), "Looking")
+    background.close()
+    background.close()
+    assert loop.is_closed()
+    assert not thread.is_alive()
+    with pytest.raises(RuntimeError, match="Sending: the interpreter is shutting down"):
+        background.run(where(), "Sending")
+
+
+def test_a_child_gives_its_parents_sockets_up(tmp_path: Path):
+    ours, theirs = socket.socketpair()
+    gone, _other = socket.socketpair()
+    with ours, theirs, _other, (tmp_path / "file").open("w") as file:
+        descriptor = gone.fileno()
+        gone.close()
+        _background._replace_sockets([ours.fileno(), file.fileno(), descriptor])
+        with pytest.raises(OSError, match="non-socket"):
+            ours.send(b"good-bye")
+        assert not os.get_inheritable(ours.fileno())
+        file.write("still a file")
+        file.flush()
+        assert (tmp_path / "file").read_text() == "still a file"
+        assert theirs.recv(1) == b"", "nobody else has it"
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            pytest.fail("what was closed is opened")
+
+
+FORK = """
+import asyncio, os, sys, threading
+from panther_channels._background import Background
+
+parents_loop = None
+
+class Peer(asyncio.Protocol):
+    def data_received(self, data):
+        received.set_result(data)
+
+async def open_connection():
+    global transport, received, parents_loop
+    parents_loop = parents_loop or asyncio.get_running_loop()
+    received = asyncio.get_running_loop().create_future()
+    transport, _ = await asyncio.get_running_loop().create_connection(Peer, *address)
+
+async def echo(data):
+    transport.write(data)
+    return await received
+
+async def hang_up():
+    transport.close()
+    await asyncio.sleep(0)
+
+def serve(listener):
+    for _ in range(2):
+        connection, _ = listener.accept()
+        threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+def answer(connection):
+    with connection:
+        while data := connection.recv(100):
+            connection.sendall(data)
+
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+address = listener.getsockname()
+threading.Thread(target=serve, args=(listener,), daemon=True).start()
+
+background = Background()
+background.run(open_connection(), "Connecting")
+before = background.run(asyncio.sleep(0, threading), "Looking")
+child = os.fork()
+if child == 0:
+    assert threading.active_count() == 1
+    parents_transport = transport
+    background.run(open_connection(), "Connecting")
+    assert threading.active_count() == 2
+    assert background.run(echo(b"child"), "Echo") == b"child"
+    # As the garbage collector may: the loop is no longer told that it is another thread's.
+    parents_loop.set_debug(False)
+    parents_transport.close()
+    background.run(hang_up(), "Closing")
+    sys.exit(5)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 5, status
+assert background.run(echo(b"parent"), "Echo") == b"parent"
+
+background.run(hang_up(), "Closing")
+listener.close()
+print("done")
+"""
+
+
+def test_a_fork_leaves_each_its_own():
+    """The child ends, with all that it does at its exit, before its parent goes on."""
+    completed = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:.*fork", "-c", FORK],
+        capture_output=True,
+        timeout=30,
+        check=False,
+        text=True,
+    )
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "done\n", "")
