@@ -95,11 +95,12 @@ class Inbox:
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:
         kept = self._memberships
+        receive = self._layer.receive  # which a layer of Redis makes anew at every look
         again_at = 0.0  # a single failure costs no time: messages may be waiting
         while wanted() and not self._has_left:
             self._waiting = True
             try:
-                event = await self._layer.receive(self._name)
+                event = await receive(self._name)
             except Exception as error:
                 if kept is None or not kept.has_noted(error, self._name):
                     logger.exception("The channel layer failed; it is asked again.")

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from panther_channels import __version__
+from tests.benchmarks.idle import CONNECTIONS as IDLE_CONNECTIONS
 from tests.benchmarks.load import CONNECTIONS, HANDSHAKES_AT_ONCE, IN_FLIGHT, MESSAGE, Window
-from tests.benchmarks.targets import Cores, Target
+from tests.benchmarks.processes import Cores
+from tests.benchmarks.targets import Target
 
 Results = dict[Target, list[Window]]
 
@@ -22,12 +24,15 @@ HEADINGS = {
         "connects/s",
     ),
 }
-# The least share of the raw application that is good enough, for ours alone.
+# The least share of the raw application that is good enough, without and with a channel layer, for
+# ours alone.
 TARGETS = {("echo", False): 0.9, ("connects", False): 0.9, ("connects", True): 0.7}
+# Bytes of memory of an idle connection over Redis pub/sub.
+IDLE = 32_000
 
 _PACKAGES = (
     *("Django", "channels", "channels-redis", "daphne"),
-    *("uvicorn", "uvloop", "websockets", "panther", "picows"),
+    *("uvicorn", "gunicorn", "uvloop", "websockets", "panther", "picows"),
 )
 # A load client that is busier than this may be what the numbers measure.
 _BUSY = 0.85
@@ -52,13 +57,13 @@ def shares(target: Target, results: Results) -> list[float]:
     """For each round the work per processor second, as a share of the raw application's."""
     return [
         (window.rate / window.server_cpu) / (raw.rate / raw.server_cpu)
-        for window, raw in zip(results[target], results[target.raw], strict=True)
+        for window, raw in zip(results[target], results[target.reference("")], strict=True)
     ]
 
 
 def shares_by_clock(target: Target, results: Results) -> list[float]:
     """The same by the clock on the wall, with all that disturbed it."""
-    rounds = zip(results[target], results[target.raw], strict=True)
+    rounds = zip(results[target], results[target.reference("")], strict=True)
     return [window.rate / raw.rate for window, raw in rounds]
 
 
@@ -70,7 +75,20 @@ def table(kind: str, results: Results, rounds: int, seconds: float) -> str:
         *(unit, "CPU", "client CPU"),
     )
     rows = [_row(kind, target, results) for target in results]
-    return f"{heading}; median of {rounds} x {seconds:g} s\n{_aligned([names, *rows])}"
+    return f"{heading}; median of {rounds} x {seconds:g} s\n{aligned([names, *rows], words=2)}"
+
+
+def memory(results: dict[Target, float]) -> str:
+    """What an idle connection costs each server."""
+    rows = []
+    for target, size in results.items():
+        is_judged = target.application == "ours" and target.layer == "pubsub"
+        verdict = "ok" if size <= IDLE else "LOW"
+        judged = (f"<= {IDLE / 1000:g}", verdict) if is_judged else ("", "")
+        rows.append((target.server, target.title, f"{size / 1000:.1f}", *judged))
+    names = ("server", "application", "kB", "target", "")
+    heading = f"Memory of one idle connection, of {IDLE_CONNECTIONS} that were opened"
+    return f"{heading}\n{aligned([names, *rows], words=2)}"
 
 
 def below_target(kind: str, results: Results) -> list[str]:
@@ -102,6 +120,17 @@ def load_client(results: dict[str, Results], ceiling: Window | None) -> str:
     return "\n".join(lines)
 
 
+def aligned(rows: Iterable[Sequence[str]], words: int) -> str:
+    """Columns, of which so many hold words, to the left, and the others figures, to the right."""
+    columns = list(zip(*rows, strict=True))
+    padded = [
+        [cell.ljust(width) if index < words else cell.rjust(width) for cell in column]
+        for index, column in enumerate(columns)
+        if (width := max(map(len, column)))
+    ]
+    return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+
+
 def _busiest(kind: str, results: Results) -> str:
     target, window = max(
         ((target, window) for target, windows in results.items() for window in windows),
@@ -120,7 +149,7 @@ def _row(kind: str, target: Target, results: Results) -> tuple[str, ...]:
     of_raw = shares(target, results)
     share = statistics.median(of_raw)
     least = _least(kind, target)
-    is_raw = target == target.raw
+    is_raw = target.application == "raw"
     return (
         target.server,
         target.title,
@@ -136,18 +165,7 @@ def _row(kind: str, target: Target, results: Results) -> tuple[str, ...]:
 
 
 def _least(kind: str, target: Target) -> float | None:
-    return TARGETS.get((kind, target.redis)) if target.application == "ours" else None
-
-
-def _aligned(rows: Iterable[Sequence[str]]) -> str:
-    columns = list(zip(*rows, strict=True))
-    # Words to the left, figures to the right.
-    padded = [
-        [cell.ljust(width) if index < 2 else cell.rjust(width) for cell in column]
-        for index, column in enumerate(columns)
-        if (width := max(map(len, column)))
-    ]
-    return "\n".join("  ".join(row).rstrip() for row in zip(*padded, strict=True))
+    return TARGETS.get((kind, bool(target.layer))) if target.application == "ours" else None
 
 
 def _version(package: str) -> str:

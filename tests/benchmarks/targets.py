@@ -1,13 +1,13 @@
-"""What is measured: the applications and the servers that run them."""
+"""What is measured: the applications, the servers that run them, and the rows of the tables."""
 
-import contextlib
-import os
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from tests.servers import ROOT, Process, Server, ServerName
+from tests.benchmarks.processes import GunicornServer
+from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
 
 TITLES = {
     "raw": "raw ASGI application",
@@ -24,89 +24,169 @@ _MODULES = {
     "panther": "panther_quiet",
     "panther-default": "panther_echo",
 }
+LAYERS = {
+    "local": "local layer",
+    "pubsub": "Redis pub/sub",
+    "core": "Redis core",
+    "manager": "its manager",
+}
+REDIS_LAYERS = {"pubsub", "core"}
 # The same for every application: no access log, no log lines below WARNING.
 _QUIET = {
     "daphne": ("--verbosity", "0"),
     "uvicorn": ("--no-access-log", "--log-level", "warning"),
+    "gunicorn": ("--log-level", "warning"),
 }
+
+
+SERVERS = (*SERVER_NAMES, "gunicorn")
 
 
 @dataclass(frozen=True)
 class Target:
-    """One application on one server, with or without Redis pub/sub as its channel layer."""
+    """One application on one server.
 
-    server: ServerName
+    Attributes:
+        server: its name; gunicorn has uvicorn's workers, made by fork.
+        application: a key of TITLES.
+        layer: how outside sends come in, a key of LAYERS; empty for not at all.
+        workers: how many processes serve.
+        how: how a plain script sends to it: "async" or "sync".
+    """
+
+    server: Literal[ServerName, "gunicorn"]
     application: str
-    redis: bool = False
+    layer: str = ""
+    workers: int = 1
+    how: Literal["async", "sync"] = "async"
 
     @property
     def title(self) -> str:
         title = TITLES[self.application]
-        return f"{title}, Redis pub/sub" if self.redis else title
+        return f"{title}, {LAYERS[self.layer]}" if self.layer else title
 
     @property
-    def raw(self) -> "Target":
+    def served(self) -> "Target":
+        """What tells one server from another."""
+        return replace(self, how="async")
+
+    @property
+    def has_redis(self) -> bool:
+        return self.layer in REDIS_LAYERS
+
+    def reference(self, kind: str) -> "Target":
         """What this one is compared with."""
+        if kind == "outside":
+            return Target("uvicorn", "panther", "pubsub", self.workers)
+        if kind == "sync":
+            return Target(self.server, "channels", "pubsub", how="sync")
+        if kind == "memory":
+            return Target(self.server, "channels", "pubsub")
         return Target(self.server, "raw")
 
-    def build(self, folder: Path, redis_url: str) -> Server:
-        """The server, not started; its log and its working directory are in the folder."""
-        name = "-".join([self.server, self.application, *(["redis"] if self.redis else [])])
+    @property
+    def name(self) -> str:
+        """For the names of files."""
+        return "-".join(
+            filter(None, [self.server, self.application, self.layer, f"{self.workers}"])
+        )
+
+    def build(self, folder: Path, address: str) -> Server:
+        """The server, not started.
+
+        Args:
+            folder: where its log is, and its working directory.
+            address: of its channel layer: a Redis URL, or a directory.
+        """
+        args = _QUIET[self.server]
+        if self.workers > 1:
+            args += ("--workers", str(self.workers))
+        application = f"tests.benchmarks.applications.{_MODULES[self.application]}:application"
         env = {
             "PYTHONPATH": str(ROOT),
             "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             # Alone in our own rows: in those of Channels daphne stays as it comes.
             "BENCHMARK_APPS": "panther_channels" if self.application == "ours" else "",
-            "BENCHMARK_REDIS_URL": redis_url if self.redis else "",
+            "BENCHMARK_LAYER": self.layer,
+            "BENCHMARK_ADDRESS": address,
         }
-        return Server(
-            self.server,
-            f"tests.benchmarks.applications.{_MODULES[self.application]}:application",
-            log_path=folder / f"{name}.log",
-            env=env,
-            args=_QUIET[self.server],
-            # Panther makes a folder for its logs wherever it is started.
-            cwd=folder,
+        log_path = folder / f"{self.name}.log"
+        # In the folder, since Panther makes one for its logs wherever it is started.
+        if self.server == "gunicorn":
+            return GunicornServer(application, log_path=log_path, env=env, args=args, cwd=folder)
+        return Server(self.server, application, log_path=log_path, env=env, args=args, cwd=folder)
+
+
+def _outside(workers: int) -> Iterable[Target]:
+    for server in SERVER_NAMES if workers == 1 else ("uvicorn",):
+        for layer in ("local", "pubsub", "core"):
+            yield Target(server, "ours", layer, workers)
+        yield Target(server, "channels", "pubsub", workers)
+    yield Target("uvicorn", "panther", "pubsub", workers)
+    yield Target("gunicorn", "panther", "manager", workers)
+
+
+ROWS: dict[str, tuple[Target, ...]] = {
+    "memory": tuple(
+        Target(server, application, layer)
+        for server in SERVER_NAMES
+        for application, layer in (
+            ("ours", ""),
+            ("ours", "local"),
+            ("ours", "pubsub"),
+            ("channels", "pubsub"),
         )
+    ),
+    "echo": (
+        *(Target("daphne", application) for application in ("raw", "ours", "channels")),
+        *(Target("uvicorn", application) for application in TITLES),
+    ),
+    "connects": (
+        *(
+            Target(server, application, layer)
+            for server in SERVER_NAMES
+            for application, layer in (
+                ("raw", ""),
+                ("ours", ""),
+                ("ours", "local"),
+                ("ours", "pubsub"),
+                ("channels", ""),
+                ("channels", "pubsub"),
+            )
+        ),
+        Target("uvicorn", "panther"),
+    ),
+    "outside": (*_outside(1), *_outside(4)),
+    "sync": tuple(
+        Target("uvicorn", application, layer, how="sync")
+        for layer in ("local", "pubsub")
+        for application in ("ours", "channels")
+    ),
+}
 
 
-class PicowsServer(Process):
-    """An echo server that is faster than the load client."""
-
-    def __init__(self, folder: Path) -> None:
-        command = (sys.executable, "-m", "tests.benchmarks.applications.picows_server")
-        super().__init__(command, log_path=folder / "picows.log")
-
-    def _is_ready(self) -> bool:
-        self.port = self._listening_port()
-        return self.port != 0
-
-
-@dataclass(frozen=True)
-class Cores:
-    """The cores that servers and load get, or `None` where the system can't pin processes."""
-
-    server: int | None
-    load: int | None
-
-    @classmethod
-    def choose(cls) -> "Cores":
-        """The first two that this process may use."""
-        if not hasattr(os, "sched_setaffinity"):
-            return cls(None, None)
-        available = sorted(os.sched_getaffinity(0))
-        return cls(available[0], available[1]) if len(available) > 1 else cls(None, None)
+def select(only: list[str]) -> dict[str, list[Target]]:
+    """The rows of each table that the words name, and always what they are compared with."""
+    kinds = _named(only, ROWS)
+    servers, applications, layers = (_named(only, all_) for all_ in (SERVERS, TITLES, LAYERS))
+    has_redis = shutil.which("redis-server") is not None
+    selected: dict[str, list[Target]] = {}
+    for kind in kinds:
+        wanted = {
+            target
+            for target in ROWS[kind]
+            if target.server in servers and target.application in applications
+            if target.layer in layers or not target.layer
+        }
+        wanted |= {target.reference(kind) for target in wanted}
+        wanted = {target for target in wanted if has_redis or not target.has_redis}
+        selected[kind] = [
+            target
+            for target in ROWS[kind]
+            if target in wanted and (has_redis or not target.has_redis)
+        ]
+    return selected
 
 
-@contextlib.contextmanager
-def pinned(core: int | None) -> Iterator[None]:
-    """Processes that are started in here run on this core, with all their threads."""
-    if core is None or not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+def _named(only: list[str], words: Iterable[str]) -> list[str]:
+    return [word for word in words if word in only] or list(words)

@@ -1,5 +1,7 @@
 """Channels as its documentation shows it, with a group per connection where there is a layer."""
 
+import os
+from typing import Any
 from uuid import uuid4
 
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -13,8 +15,8 @@ django_application = get_asgi_application()
 class Echo(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         if self.channel_layer is not None:
-            self.group = f"connection.{uuid4().hex}"
-            await self.channel_layer.group_add(self.group, self.channel_name)
+            self.id = uuid4().hex
+            await self.channel_layer.group_add(f"connection.{self.id}", self.channel_name)
         await self.accept()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -22,9 +24,21 @@ class Echo(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         if self.channel_layer is not None:
-            await self.channel_layer.group_discard(self.group, self.channel_name)
+            await self.channel_layer.group_discard(f"connection.{self.id}", self.channel_name)
+
+
+class Outside(Echo):
+    async def connect(self) -> None:
+        await super().connect()
+        await self.send(text_data=f"{os.getpid()} {self.id}")
+
+    async def outside_message(self, event: dict[str, Any]) -> None:
+        await self.send(text_data=event["text"])
 
 
 application = ProtocolTypeRouter(
-    {"http": django_application, "websocket": URLRouter([path("ws", Echo.as_asgi())])}
+    {
+        "http": django_application,
+        "websocket": URLRouter([path("ws", Echo.as_asgi()), path("outside", Outside.as_asgi())]),
+    }
 )

@@ -1,4 +1,6 @@
-"""The echo of this package."""
+"""The echo of this package, and a connection to be reached from outside."""
+
+import os
 
 from panther_channels.asgi import get_asgi_application
 from panther_channels.websocket import GenericWebsocket
@@ -12,4 +14,10 @@ class Echo(GenericWebsocket):
         await self.send(data)
 
 
-application = get_asgi_application({"ws": Echo})
+class Outside(GenericWebsocket):
+    async def connect(self) -> None:
+        await self.accept()
+        await self.send(f"{os.getpid()} {self.connection_id}")
+
+
+application = get_asgi_application({"ws": Echo, "outside": Outside})
