@@ -1,25 +1,28 @@
 """The only reader of the ``WS_*`` settings.
 
-Every function reads at the moment of its call, so that ``override_settings`` works, and imports
-what a dotted path names. What can't be read is an ``ImproperlyConfigured`` that names the setting.
+Every function tells what the setting is at the moment of its call, so that ``override_settings``
+works, and imports what a dotted path names. What can't be read is an ``ImproperlyConfigured`` that
+names the setting.
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 
 def urls() -> Any:
     """``WS_URLS``: a dict of URLs, or the dotted path of one. Default: ``None``."""
-    return _imported("WS_URLS", getattr(settings, "WS_URLS", None))
+    return _imported("WS_URLS", _setting("WS_URLS", None))
 
 
 def authentication() -> Any:
     """``WS_AUTHENTICATION``: used where a class sets no ``auth``; one, or a list. Default: none."""
-    value = getattr(settings, "WS_AUTHENTICATION", None)
+    value = _setting("WS_AUTHENTICATION", None)
     if isinstance(value, list | tuple):
         return [_imported("WS_AUTHENTICATION", item) for item in value]
     return _imported("WS_AUTHENTICATION", value)
@@ -31,7 +34,7 @@ def allowed_origins() -> list[str] | None:
     Exact ones such as ``https://example.com``, ``https://*.example.com`` for all subdomains, or
     ``*`` for all there are.
     """
-    value = getattr(settings, "WS_ALLOWED_ORIGINS", None)
+    value = _setting("WS_ALLOWED_ORIGINS", None)
     if value is not None and (isinstance(value, str) or not isinstance(value, Iterable)):
         raise ImproperlyConfigured(f"WS_ALLOWED_ORIGINS must be a list, not {value!r}.")
     return None if value is None else [str(item).lower() for item in value]
@@ -39,17 +42,17 @@ def allowed_origins() -> list[str] | None:
 
 def close_on_token_expiry() -> bool:
     """``WS_CLOSE_ON_TOKEN_EXPIRY``: close with 1008 when the token expires. Default: ``False``."""
-    return bool(getattr(settings, "WS_CLOSE_ON_TOKEN_EXPIRY", False))
+    return bool(_setting("WS_CLOSE_ON_TOKEN_EXPIRY", False))
 
 
 def trust_daphne_root_path() -> bool:
     """``WS_TRUST_DAPHNE_ROOT_PATH``: believe that header of every client. Default: ``False``."""
-    return bool(getattr(settings, "WS_TRUST_DAPHNE_ROOT_PATH", False))
+    return bool(_setting("WS_TRUST_DAPHNE_ROOT_PATH", False))
 
 
 def middlewares() -> tuple[Callable[..., Any], ...]:
     """``WS_MIDDLEWARES``: middleware classes or dotted paths, outermost first. Default: none."""
-    value = getattr(settings, "WS_MIDDLEWARES", None) or ()
+    value = _setting("WS_MIDDLEWARES", None) or ()
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ImproperlyConfigured(f"WS_MIDDLEWARES must be a list, not {value!r}.")
     classes = tuple(_imported("WS_MIDDLEWARES", item) for item in value)
@@ -61,7 +64,20 @@ def middlewares() -> tuple[Callable[..., Any], ...]:
 
 def channel_layer() -> str:
     """``WS_CHANNEL_LAYER``: an alias in ``CHANNEL_LAYERS``. Default: ``"default"``."""
-    return str(getattr(settings, "WS_CHANNEL_LAYER", "default"))
+    return str(_setting("WS_CHANNEL_LAYER", "default"))
+
+
+@cache
+def _setting(name: str, default: Any) -> Any:
+    # Django keeps only what is set: asking for the rest costs an exception, for every message.
+    return getattr(settings, name, default)
+
+
+def _forget(**_kwargs: Any) -> None:
+    _setting.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="panther_channels.conf")
 
 
 def _imported(setting: str, value: Any) -> Any:

@@ -16,7 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 # Bytes of a Unix socket's path: sun_path less the zero at its end.
 _MAX_PATH = 107 if sys.platform.startswith("linux") else 103
 # The directory may hold other files, which are none of our business.
-_NAME = re.compile(r"panther-[0-9a-f]{12}", re.ASCII)
+GROUPS = ".panther-groups"  # of channels that all processes share
+_OURS = re.compile(rf"panther-[0-9a-f]{{12}}|{re.escape(GROUPS)}", re.ASCII)
 _LONGEST_NAME = len("/.panther-0123456789ab")
 _SETTING = 'CHANNEL_LAYERS[...]["CONFIG"]["directory"]'
 
@@ -59,26 +60,30 @@ class Directory:
                 f"The directory of LocalChannelLayer can't be made: {error}. Set {_SETTING} to one "
                 "that can."
             ) from error
-        self.modified()
+        self.names()
 
-    def modified(self) -> int | None:
-        """When something in it came or went, in nanoseconds; ``None`` where it doesn't exist.
+    def changed(self) -> int | None:
+        """When it changed last, in nanoseconds; ``None`` where it doesn't exist.
+
+        That is when something in it came or went, and when somebody else could write to it.
+        """
+        try:
+            return os.lstat(self.path).st_ctime_ns
+        except FileNotFoundError:
+            return None
+
+    def names(self) -> set[str]:
+        """The names of all that is ours in it: sockets, and :data:`GROUPS`.
 
         Raises:
             ImproperlyConfigured: it is not safe.
         """
         try:
             found = os.lstat(self.path)
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            raise ImproperlyConfigured(_problem(self.path, found))
-        return found.st_mtime_ns
-
-    def names(self) -> set[str]:
-        """The names of the sockets in it."""
-        try:
-            return set(filter(_NAME.fullmatch, os.listdir(self.path)))  # noqa: PTH208 - per message
+            problem = _problem(self.path, found)
+            if problem is not None:
+                raise ImproperlyConfigured(problem)
+            return set(filter(_OURS.fullmatch, os.listdir(self.path)))  # noqa: PTH208 - per message
         except FileNotFoundError:
             return set()
 
@@ -127,7 +132,7 @@ def _default() -> str:
     return f"/tmp/panther_channels-{project}"  # noqa: S108 - whose it is, is checked
 
 
-def _problem(path: str, found: os.stat_result) -> str:
+def _problem(path: str, found: os.stat_result) -> str | None:
     directory = f"The directory {path!r} of LocalChannelLayer"
     if not stat.S_ISDIR(found.st_mode):
         return f"{directory} is no directory: remove it, or set {_SETTING} to another."
@@ -137,6 +142,8 @@ def _problem(path: str, found: os.stat_result) -> str:
             f"{directory} belongs to {owner}, and this process is {user}'s. If it is that of the "
             f"project's server, run this as {owner}; else set {_SETTING} to another."
         )
+    if not found.st_mode & 0o022:
+        return None
     return (
         f"{directory} can be written to by others (mode {stat.S_IMODE(found.st_mode):04o}), who "
         f"could read and send everything: chmod 0700 it, or set {_SETTING} to another."

@@ -68,7 +68,7 @@ class Node:
         is_crowded = self._deliver_to_group(group, payload)
         for peer in slow:
             await peer.drain()
-        if self.queues.has_groups():
+        if self.peers.has_shared_groups:
             for channel in self.queues.members(group):
                 await self.put_shared(channel, payload, capacity_of(channel))
         self._sends += 1

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from panther_channels.layers._directory import Directory
+from panther_channels.layers._directory import GROUPS, Directory
 from panther_channels.layers._losses import Losses
 
 logger = logging.getLogger("panther_channels")
@@ -224,6 +224,9 @@ class Peer:
 class Peers:
     """The sockets of the other processes, as far as one event loop writes to them.
 
+    Attributes:
+        has_shared_groups: whether a channel that all processes share was ever in a group.
+
     Args:
         directory: where the sockets are.
         own_name: the socket of this event loop, which is none of them.
@@ -235,7 +238,8 @@ class Peers:
         self._own_name = own_name
         self._losses = losses
         self._peers: dict[str, Peer] = {}
-        self._modified: int | None = -1
+        self._changed: int | None = -1
+        self.has_shared_groups = False
 
     async def broadcast(self, frame: bytes) -> None:
         """Write a frame to all of them."""
@@ -273,13 +277,15 @@ class Peers:
         Raises:
             ImproperlyConfigured: the directory is not safe.
         """
-        modified = self._directory.modified()
-        if modified == self._modified:
+        changed = self._directory.changed()
+        if changed == self._changed:
             return
         # What changes in the same instant again would go unnoticed: only an old time is remembered.
-        is_old = modified is None or time.time_ns() - modified > _CLOCK_STEP
-        self._modified = modified if is_old else -1
+        is_old = changed is None or time.time_ns() - changed > _CLOCK_STEP
         names = self._directory.names() - {self._own_name}
+        self._changed = changed if is_old else -1
+        self.has_shared_groups = GROUPS in names
+        names.discard(GROUPS)
         for name in self._peers.keys() - names:
             self._peers.pop(name).close(asyncio.get_running_loop())
         for name in names - self._peers.keys():

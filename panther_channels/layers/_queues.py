@@ -11,7 +11,7 @@ import secrets
 import time
 from pathlib import Path
 
-from panther_channels.layers._directory import Directory
+from panther_channels.layers._directory import GROUPS, Directory
 from panther_channels.layers._losses import Losses
 
 _PREFIX = "of-"
@@ -29,7 +29,7 @@ class Queues:
     def __init__(self, directory: Directory, expiry: float, losses: Losses) -> None:
         self._directory = directory
         self._root = Path(directory.path, ".panther-queues")
-        self._groups = Path(directory.path, ".panther-groups")
+        self._groups = Path(directory.path, GROUPS)
         self._expiry = expiry
         self._losses = losses
         self._numbers = itertools.count()
@@ -79,10 +79,6 @@ class Queues:
             return [name.removeprefix(_PREFIX) for name in os.listdir(self._groups / _safe(group))]  # noqa: PTH208 - names alone
         except FileNotFoundError:
             return []
-
-    def has_groups(self) -> bool:
-        """Whether a shared channel was ever in a group; cheap."""
-        return os.path.exists(self._groups)  # noqa: PTH110 - for every message
 
     def flush(self) -> None:
         """Drop everything that waits, and all memberships."""

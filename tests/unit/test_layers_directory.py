@@ -46,7 +46,7 @@ def test_without_unix_sockets(monkeypatch, folder):
 
 def test_it_is_made_for_its_user_alone(folder):
     directory = Directory(folder / "new")
-    assert directory.modified() is None
+    assert directory.changed() is None
     assert directory.names() == set()
     directory.make()
     directory.make()
@@ -57,7 +57,7 @@ def test_it_is_made_for_its_user_alone(folder):
 def test_others_can_write(folder, mode):
     folder.chmod(mode)
     directory = Directory(folder)
-    for call in (directory.make, directory.modified, lambda: directory.listen(NAME)):
+    for call in (directory.make, directory.names, lambda: directory.listen(NAME)):
         with pytest.raises(ImproperlyConfigured, match=f"written to by others .mode {mode:04o}"):
             call()
     folder.chmod(0o755)

@@ -72,11 +72,9 @@ def test_expiry(queues, folder, losses, monkeypatch):
 
 
 def test_groups(queues):
-    assert not queues.has_groups()
     assert queues.members("g") == []
     queues.group_add("g", "a")
     queues.group_add("g", "a")
-    assert queues.has_groups()
     assert queues.members("g") == ["a"]
     queues.group_discard("g", "a")
     queues.group_discard("g", "a")
