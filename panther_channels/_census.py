@@ -94,8 +94,8 @@ class Census:
                 except BaseException:
                     await inbox.leave()
                     raise
-                inbox.start(self._on_event, lambda: True)
                 self._inbox = inbox
+                inbox.start(self._on_event, lambda: self._inbox is inbox)
 
     async def leave(self, seat: Seat) -> None:
         """Give a seat up; does nothing if it isn't held."""

@@ -1,6 +1,7 @@
 """Processes are played by several censuses of one event loop, on the in-memory layer."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -184,6 +185,27 @@ async def test_nothing_is_left_on_the_layer_after_the_last_seat(layer: InMemoryC
     await place.enter(seats[0], layer)
     assert len(layer.groups[GROUP]) == 1
     await place.leave(seats[0])
+
+
+async def test_leaving_while_an_answer_is_on_its_way(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(channel, event):
+        begun.set()
+        await go_on.wait()
+
+    place, seat = Census(), Noting()
+    await place.enter(seat, layer)
+    monkeypatch.setattr(place._layer, "send", slow)
+    question = {"type": "x", "process": "x", "ask": [["user.1"], 1.0, "id"]}
+    layer.channels[place._name].put_nowait((time.time() + 60, question))
+    await asyncio.wait_for(begun.wait(), 3)
+    leaving = asyncio.create_task(place.leave(seat))
+    await until(lambda: place._inbox is None)
+    go_on.set()
+    await asyncio.wait_for(leaving, 3)  # and not the five seconds that an event in work may take
 
 
 async def test_one_that_comes_while_the_last_one_leaves(layer: InMemoryChannelLayer):
