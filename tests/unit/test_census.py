@@ -1,7 +1,6 @@
 """Processes are played by several censuses of one event loop, on the in-memory layer."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -198,9 +197,9 @@ async def test_leaving_while_an_answer_is_on_its_way(
 
     place, seat = Census(), Noting()
     await place.enter(seat, layer)
-    monkeypatch.setattr(place._layer, "send", slow)
     question = {"type": "x", "process": "x", "ask": [["user.1"], 1.0, "id"]}
-    layer.channels[place._name].put_nowait((time.time() + 60, question))
+    await layer.send(place._name, question)
+    monkeypatch.setattr(layer, "send", slow)
     await asyncio.wait_for(begun.wait(), 3)
     leaving = asyncio.create_task(place.leave(seat))
     await until(lambda: place._inbox is None)
