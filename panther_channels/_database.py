@@ -3,16 +3,18 @@
 Channels asks Django to close them before every message, which costs a hop to the database thread
 each time. Here they are closed where a WebSocket begins and ends, after a database error, and in
 between at most once a second per process; and not at all while no database connection is open.
+One that was lost fails the query that notices it, and is replaced for the next one.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections, connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from django.db.backends.signals import connection_created
 
 logger = logging.getLogger("panther_channels")
@@ -23,6 +25,7 @@ _INTERVAL = 1.0  # seconds
 class _Use:
     def __init__(self) -> None:
         self.is_open = False  # some thread has opened a connection since the last look
+        self.is_serving = False  # WebSockets; else connections are none of our business
         self.is_left_alone = 0  # by tests, how many of them
         self.next_look = 0.0
         self.looks: set[asyncio.Task[None]] = set()
@@ -32,8 +35,24 @@ class _Use:
 use = _Use()
 
 
-def _opened(**_kwargs: object) -> None:
+def _opened(connection: Any, **_kwargs: object) -> None:
     use.is_open = True
+    if _check_if_lost not in connection.execute_wrappers:
+        # Not at the end, from where Django's execute_wrapper() takes its own away.
+        connection.execute_wrappers.insert(0, _check_if_lost)
+
+
+def _check_if_lost(execute: Callable[..., Any], *arguments: Any) -> Any:
+    # All WebSockets share a thread and its connection. Many may have asked something before the
+    # first of them fails; without this, all of them would.
+    try:
+        return execute(*arguments)
+    except (InterfaceError, OperationalError):
+        connection = arguments[-1]["connection"]
+        if use.is_serving and not use.is_left_alone and not connection.in_atomic_block:
+            # Not closed here, since the cursor is to be closed yet.
+            connection.health_check_enabled, connection.health_check_done = True, False
+        raise
 
 
 connection_created.connect(_opened, dispatch_uid="panther_channels._database")
@@ -41,6 +60,7 @@ connection_created.connect(_opened, dispatch_uid="panther_channels._database")
 
 async def close_old() -> None:
     """Close what is unusable or older than ``CONN_MAX_AGE``, in the thread of Django code."""
+    use.is_serving = True
     if use.is_open and not use.is_left_alone:
         use.is_open = False
         try:

@@ -1,13 +1,22 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
+from unittest import mock
 
 import pytest
 from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
-from django.db import DatabaseError, connection
+from django.db import (
+    DatabaseError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+    transaction,
+)
 
 from panther_channels import _database
 from panther_channels.middlewares import WebsocketMiddleware
@@ -232,3 +241,73 @@ async def test_a_failing_clean_up_is_logged_and_refuses_nobody(
         peer.leave()
         await peer.ended()
     assert caplog.records
+
+
+@sync_to_async
+def lose(error: type[Exception], *, in_transaction: bool = False) -> bool:
+    """Whether the connection of a query that fails is replaced for the next one."""
+
+    def failing(execute, sql, params, many, context):
+        connection.errors_occurred = True
+        raise error
+
+    connection.close()
+    connection.ensure_connection()
+    lost = connection.connection
+    with (
+        mock.patch.object(connection, "is_usable", return_value=False),
+        transaction.atomic() if in_transaction else nullcontext(),
+    ):
+        with pytest.raises(error), connection.execute_wrapper(failing):
+            User.objects.count()
+        if in_transaction:
+            connection.needs_rollback = False  # as after the rollback to a savepoint
+        User.objects.count()
+        return connection.connection is not lost
+
+
+@pytest.fixture
+def serving(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_database.use, "is_serving", True)
+    monkeypatch.setattr(_database.use, "is_left_alone", 0)
+
+
+@pytest.mark.usefixtures("serving")
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+async def test_a_lost_connection_is_replaced_at_once(error: type[Exception]):
+    assert await lose(error)
+    await User.objects.acount()
+
+
+@pytest.mark.usefixtures("serving")
+async def test_not_for_other_errors_and_not_in_a_transaction():
+    assert not await lose(ProgrammingError)
+    assert not await lose(OperationalError, in_transaction=True)
+
+
+@pytest.mark.parametrize("name", ["is_serving", "is_left_alone"])
+async def test_not_where_it_is_not_ours(name: str, serving: None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_database.use, name, name == "is_left_alone")
+    assert not await lose(OperationalError)
+
+
+async def test_a_wrapper_around_the_first_query_is_taken_away_again():
+    @sync_to_async
+    def wrappers() -> list[Any]:
+        connection.close()
+        connection.execute_wrappers.clear()
+        with connection.execute_wrapper(lambda execute, *arguments: execute(*arguments)):
+            User.objects.count()
+        return list(connection.execute_wrappers)
+
+    assert await wrappers() == [_database._check_if_lost]
+    assert await wrappers() == [_database._check_if_lost]
+
+
+async def test_serving_begins_with_the_first_websocket(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_database.use, "is_serving", False)
+    async with Peer(Asking.as_asgi()) as peer:
+        await peer.accepted()
+        assert _database.use.is_serving
+        peer.leave()
+        await peer.ended()
