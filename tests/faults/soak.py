@@ -1,6 +1,7 @@
 """Visitors that come, talk and go, while Redis restarts.
 
-`python -m tests.faults.soak --minutes 30` runs it for half an hour, test_soak.py for a minute. One daphne and one uvicorn share a Redis. Visitors echo and are sent to from outside; they leave by
+`python -m tests.faults.soak --minutes 30` runs it for half an hour, test_soak.py for a minute.
+One daphne and one uvicorn share a Redis. Visitors echo and are sent to from outside; they leave by
 a close, by a reset, or in the middle of the handshake. Every message must arrive that was sent
 while Redis was there, and at the end the servers must hold no more than at the beginning.
 """
