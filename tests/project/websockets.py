@@ -36,6 +36,12 @@ class Tasks(GenericWebsocket):
         await self.send(len(asyncio.all_tasks()))
 
 
+class Coded(Identify):
+    """As Identify; who is refused sees a close code."""
+
+    reject_with_close_code = True
+
+
 class Reject(GenericWebsocket):
     """Returns from connect() without accepting."""
 

@@ -53,14 +53,14 @@ def test_daphne_is_not_imported_where_it_is_not():
 
 LAYERS = """
 import django
-from channels_redis.pubsub import RedisSingleShardConnection
+import channels_redis.pubsub
 from django.conf import settings
 backend = "{backend}"
 settings.configure(
     INSTALLED_APPS=["panther_channels"], CHANNEL_LAYERS={{"default": {{"BACKEND": backend}}}}
 )
 django.setup()
-print(RedisSingleShardConnection._do_receiving.__module__)
+print(channels_redis.pubsub.RedisSingleShardConnection.__module__)
 """
 
 
