@@ -30,6 +30,7 @@ websocket_urls = {
         "relay": websockets.Relay,
         "failing": websockets.Failing,
         "steps": websockets.Steps,
+        "tasks": websockets.Tasks,
         "reject": websockets.Reject,
         "reject-with-code": websockets.RejectWithCode,
         "raise/<hook>": websockets.RaiseIn,
