@@ -8,14 +8,20 @@ a test that fails once uvicorn no longer needs it.
 import logging
 from typing import Any
 
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
+from websockets.protocol import State
+from websockets.server import ServerProtocol
 
-_uvicorn_connection_made = WebSocketsSansIOProtocol.connection_made
+from panther_channels import status
+
+_Protocol: Any = implementation.WebSocketsSansIOProtocol
+_uvicorn_connection_made = _Protocol.connection_made
 
 
 def install() -> None:
     """Mends uvicorn in this process. A second call does nothing."""
-    WebSocketsSansIOProtocol.connection_made = _connection_made
+    _Protocol.connection_made = _connection_made
+    vars(implementation)["ServerProtocol"] = _ServerProtocol
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(present, _OneLine) for present in logger.filters):
         logger.addFilter(_OneLine())
@@ -37,6 +43,18 @@ def _request_received(protocol: Any, data: bytes) -> None:
     if protocol.conn.handshake_exc is not None and not protocol.handshake_initiated:
         protocol.transport.write(b"".join(protocol.conn.data_to_send()))
         protocol.transport.close()
+
+
+class _ServerProtocol(ServerProtocol):
+    """Text that is not UTF-8, and behind it a close frame, which was read before.
+
+    uvicorn closes what is closing already, and the exception ends the transport.
+    """
+
+    def send_close(self, code: int | None = None, reason: str = "") -> None:
+        is_bad_text = code == status.WS_1007_INVALID_FRAME_PAYLOAD_DATA
+        if self.state is State.OPEN or not is_bad_text:
+            super().send_close(code, reason)
 
 
 class _OneLine(logging.Filter):
