@@ -20,6 +20,7 @@ from panther_channels._encoding import checked_text, from_event
 from panther_channels._expiry import deadlines, expiry_of
 from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
 from panther_channels._inbox import Inbox, event_handler, is_ours
+from panther_channels._limits import LimitedSeat, take_seat
 from panther_channels._path_variables import parameters
 from panther_channels._state import (
     OPEN,
@@ -40,6 +41,7 @@ from panther_channels.connections import (
     user_group,
 )
 from panther_channels.exceptions import ChannelLayerError
+from panther_channels.throttling import Throttle
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
@@ -54,6 +56,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
 
     close_on_token_expiry: bool | None = None  # None: the setting WS_CLOSE_ON_TOKEN_EXPIRY
     reject_with_close_code = False
+    throttle: Throttle | None = None
 
     user: Any = None
     token: Any = None
@@ -73,6 +76,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._in_disconnect = False
         self._is_attached = False
         self._inbox: Inbox | None = None
+        self._seat: LimitedSeat | None = None
 
     @classmethod
     def declared(cls, name: str) -> Any:
@@ -180,6 +184,11 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await self._attach()
             if (group := user_group(self.user)) is not None and self._inbox is not None:
                 await self._inbox.join([group])  # before connect(), which may take its time
+            self._seat = await take_seat(
+                self.user, self.scope.get("client"), self.channel_layer, self._give_way
+            )
+            if self._seat is not None and self._id:
+                self._seat.open()  # a middleware has accepted already
             self._watch_token()
             with suppress(GoneError):  # its code is yet to be received
                 await self.connect(**arguments)
@@ -210,6 +219,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             raise
         if self._inbox is not None:
             self._inbox.start(self._on_event, lambda: socket.state is OPEN)
+        if self._seat is not None:
+            self._seat.open()
         self._watch_token()
 
     def _watch_token(self) -> None:
@@ -225,9 +236,15 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         event = close_event(status.WS_1008_POLICY_VIOLATION, "token expired")
         await self._guard(self._on_outside, event)
 
+    async def _give_way(self) -> None:
+        event = close_event(status.WS_1008_POLICY_VIOLATION, "too many connections")
+        await self._guard(self._on_outside, event)
+
     async def _listen(self) -> None:
         socket, handle, database = self._socket, self.receive, _database.use
         receive = socket.receive
+        if self.throttle is not None:
+            handle = self.throttle.limit(handle, self.scope["path"])
         _database.close_old_soon()
         while socket.close_code is None:
             message = await receive()
@@ -247,10 +264,10 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self.token is not None:
             deadlines().discard(self._expire)
         inbox, self._inbox = self._inbox, None
+        seat, self._seat = self._seat, None
         self._in_disconnect, self._socket.was_accepted = self._socket.was_accepted, False
         try:
-            if inbox is not None:
-                await inbox.leave()
+            await _leave(seat, inbox)
         finally:
             if self._in_disconnect:
                 code = self._socket.close_code or status.WS_1006_ABNORMAL_CLOSURE
@@ -298,6 +315,15 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await socket.emit({"type": "websocket.send", "text": data})
         else:
             await self.send(data=data)
+
+
+async def _leave(seat: LimitedSeat | None, inbox: Inbox | None) -> None:
+    try:
+        if seat is not None:
+            await seat.leave()
+    finally:
+        if inbox is not None:
+            await inbox.leave()
 
 
 def _serve(connection: Connection) -> Awaitable[Connection]:

@@ -73,6 +73,7 @@ class Inbox:
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:
         """Hand every event to ``handle``, one after the other, for as long as ``wanted()``."""
+        self._waiting = True  # and not in work, should leave() come before the task has begun
         self._task = asyncio.create_task(self._pump(handle, wanted))
 
     async def leave(self) -> None:

@@ -9,6 +9,7 @@
         ├── WebsocketError
         ├── AuthenticationAPIError
         ├── AuthorizationAPIError
+        ├── ThrottlingAPIError
         └── InvalidPathVariableAPIError
 
 Errors in settings and URLs are Django's own :exc:`~django.core.exceptions.ImproperlyConfigured`;
@@ -91,6 +92,13 @@ class AuthorizationAPIError(BaseError):
 
     detail = "Permission Denied"
     status_code = status.HTTP_403_FORBIDDEN
+
+
+class ThrottlingAPIError(BaseError):
+    """The client does too much (429): too many messages, or too many connections."""
+
+    detail = "Too Many Request"
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
 
 
 class InvalidPathVariableAPIError(BaseError):

@@ -145,6 +145,13 @@ async def test_leave_before_the_task_has_run(layer: InMemoryChannelLayer):
     assert (layer.groups, layer.channels) == ({}, {})
 
 
+async def test_leave_before_the_task_has_run_waits_for_nothing(layer: InMemoryChannelLayer):
+    inbox, _name = await build(layer, Listener())
+    async with asyncio.timeout(3):  # an event in work would have five seconds
+        await inbox.leave()
+    assert (layer.groups, layer.channels) == ({}, {})
+
+
 async def test_leave_without_start(layer: InMemoryChannelLayer):
     name = await layer.new_channel()
     inbox = Inbox(layer, name)
