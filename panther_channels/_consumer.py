@@ -15,8 +15,8 @@ from uuid import uuid4
 import django.db
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from panther_channels import _database, conf, status
-from panther_channels._encoding import from_event
+from panther_channels import _database, _outage, conf, status
+from panther_channels._encoding import checked_text, from_event
 from panther_channels._expiry import deadlines, expiry_of
 from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
 from panther_channels._inbox import Inbox, event_handler, is_ours
@@ -34,11 +34,13 @@ from panther_channels._state import (
 )
 from panther_channels.connections import (
     EVENT_TYPE,
+    check_close,
     close_event,
     find_channel_layer,
     group_name,
     user_group,
 )
+from panther_channels.exceptions import ChannelLayerError
 from panther_channels.throttling import Throttle
 
 if TYPE_CHECKING:
@@ -146,6 +148,11 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if isinstance(error, GoneError):
             return
         ending, state = ending_for(error), self._socket.state
+        if isinstance(error, ChannelLayerError):
+            done = "refused" if state is State.CONNECTING else "closed"
+            _outage.log.add(self.scope["path"], done, error)
+            await self._close(ending)
+            return
         is_closing = state is OPEN and ending.code != status.WS_1011_INTERNAL_ERROR
         if is_refusal(error) and (is_closing or state in {State.CONNECTING, State.REJECTED}):
             logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
@@ -193,7 +200,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         layer = find_channel_layer()
         if layer is not None:
             self.channel_layer = layer
-            self.channel_name = await layer.new_channel()
+            self.channel_name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)
             self._inbox = Inbox(layer, self.channel_name)
 
     async def _accept(self, message: Message) -> None:
@@ -270,7 +277,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                     self._in_disconnect = False
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
-        kind = event.get("type")
+        kind = event.get("type") if isinstance(event, Mapping) else None
         if kind == EVENT_TYPE:
             await self._guard(self._on_outside, event)
         elif isinstance(kind, str) and (name := event_handler(self._class, kind)):
@@ -287,15 +294,27 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         socket = self._socket
         if socket.state is not OPEN:
             return
-        if "close" in event:
+        try:
+            is_close, is_json, data = "close" in event, False, None
+            if is_close:
+                check_close(event["code"], event["close"])
+            elif is_json := "json" in event and is_ours(self._class, "send"):
+                data = checked_text(event["json"])
+            else:
+                data = from_event(event)
+        except (LookupError, TypeError, ValueError) as error:
+            # Another version of this package, or a stranger.
+            logger.warning("%s ignored an event: %r", type(self).__qualname__, error)
+            return
+        if is_close:
             socket.is_gone = True
             await self.close(code=event["code"], reason=event["close"])
             socket.is_gone = socket.state is not OPEN  # an overridden close() may decline
-        elif "json" in event and is_ours(self._class, "send"):
+        elif is_json:
             socket.sent += 1
-            await socket.emit({"type": "websocket.send", "text": event["json"]})
+            await socket.emit({"type": "websocket.send", "text": data})
         else:
-            await self.send(data=from_event(event))
+            await self.send(data=data)
 
 
 async def _leave(seat: LimitedSeat | None, inbox: Inbox | None) -> None:

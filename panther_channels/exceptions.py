@@ -3,6 +3,7 @@
 ::
 
     PantherChannelsError
+    ├── ChannelLayerError
     ├── ConnectionNotFoundError
     └── BaseError
         ├── WebsocketError
@@ -22,6 +23,17 @@ from panther_channels import status
 
 class PantherChannelsError(Exception):
     """The base of everything that this package raises itself."""
+
+
+class ChannelLayerError(PantherChannelsError):
+    """The channel layer failed, or gave no answer in time; the cause is its own exception.
+
+    Out of an outside send, it leaves open whether the message arrived. Out of a hook, it refuses
+    the handshake with 503, or closes the connection with 1013.
+    """
+
+    def __str__(self) -> str:
+        return f"The channel layer failed: {str(self.args[0]).rstrip('.')}."
 
 
 class ConnectionNotFoundError(PantherChannelsError):

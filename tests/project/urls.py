@@ -24,11 +24,13 @@ websocket_urls = {
     "ws": {
         "echo": websockets.Echo,
         "id": websockets.Identify,
+        "coded": websockets.Coded,
         "obey": websockets.Obey,
         "late": websockets.Late,
         "relay": websockets.Relay,
         "failing": websockets.Failing,
         "steps": websockets.Steps,
+        "tasks": websockets.Tasks,
         "reject": websockets.Reject,
         "reject-with-code": websockets.RejectWithCode,
         "raise/<hook>": websockets.RaiseIn,
