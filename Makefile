@@ -48,11 +48,20 @@ system:
 	PATH="$$PATH:/usr/sbin:/sbin"; \
 	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	PATH="$$PATH:$$(echo /usr/lib/postgresql/*/bin | tr ' ' :)"; \
+	command -v initdb >/dev/null || missing="$$missing postgresql"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    echo "Installing $$missing"; \
 	    export DEBIAN_FRONTEND=noninteractive; \
-	    apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	    install="apt-get install -y -qq --no-install-recommends"; \
+	    apt-get update -qq; \
+	    case "$$missing" in *postgresql*) \
+	        : the tests have clusters of their own, so that of the system is not made; \
+	        $$install postgresql-common >/dev/null; \
+	        echo "create_main_cluster = false" >> /etc/postgresql-common/createcluster.conf;; \
+	    esac; \
+	    $$install $$missing >/dev/null; \
 	else \
 	    echo "Missing: $$missing (on Debian: apt-get install $$missing)"; \
 	    test -z "$$CI"; \

@@ -16,7 +16,7 @@ from panther_channels import conf, status
 from panther_channels._encoding import to_event
 from panther_channels._outage import TO_SEND, limited
 
-#: The one type of event that this package sends over a channel layer.
+#: The one type of event that this package sends to connections.
 EVENT_TYPE = "panther_channels.connection"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)

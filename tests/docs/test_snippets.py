@@ -520,3 +520,17 @@ async def test_a_task_ends_with_its_connection():
 async def test_the_tests_of_the_snippet(test: Callable[[], Any]):
     assert inspect.iscoroutinefunction(test)
     await test()
+
+
+async def test_limits():
+    client = serve(snippet("limits").websocket_urls)
+    async with client.connect("/ws/chat") as connection:
+        for number in range(21):
+            await connection.send(str(number))
+        assert [await connection.receive() for _ in range(20)] == [str(n) for n in range(20)]
+        with pytest.raises(ConnectionClosed) as caught:
+            await connection.receive()
+        assert caught.value.code == 1008
+    async with client.connect("/ws/pointer") as connection:
+        await connection.send("1,2")
+        assert await connection.receive() == "1,2"
