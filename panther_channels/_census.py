@@ -15,6 +15,7 @@ from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from panther_channels._inbox import Inbox
+from panther_channels._outage import TO_JOIN, limited
 
 logger = logging.getLogger("panther_channels")
 
@@ -82,11 +83,18 @@ class Census:
         Args:
             seat: the seat.
             layer: the channel layer; ``None`` asks nobody.
+
+        Raises:
+            ChannelLayerError: the layer is in trouble.
         """
         for key in seat.limits:
             self._seats.setdefault(key, {})[seat.id] = seat
+        if layer is not None:
+            await limited(self._join(layer), TO_JOIN)
+
+    async def _join(self, layer: Any) -> None:
         async with self._lock:
-            if self._inbox is None and layer is not None:
+            if self._inbox is None:
                 self._layer, self._name = layer, await layer.new_channel()
                 inbox = Inbox(layer, self._name)
                 try:
@@ -122,7 +130,7 @@ class Census:
         """Ask all processes; their answers come to the seat's ``look()``.
 
         Raises:
-            Exception: the channel layer failed.
+            ChannelLayerError: the layer is in trouble.
         """
         if self._inbox is None:
             return
@@ -130,7 +138,7 @@ class Census:
         self._asking[seat.id] = seat
         asyncio.get_running_loop().call_later(_LATE, self._stop_hearing, seat)
         question = [list(seat.limits), seat.time, seat.id]
-        await self._layer.group_send(_GROUP, self._event("ask", question))
+        await limited(self._layer.group_send(_GROUP, self._event("ask", question)), TO_JOIN)
 
     async def wait(self, seat: Seat) -> None:
         """Wait for the answers to a question, as far as they are known to be missing."""

@@ -128,7 +128,7 @@ async def take_seat(
     Raises:
         ThrottlingAPIError: there are too many.
         ImproperlyConfigured: a setting can't be read.
-        Exception: the channel layer failed.
+        ChannelLayerError: the layer is in trouble.
     """
     limits = {}
     if (limit := conf.max_connections_per_user()) and (key := user_group(user)) is not None:

@@ -10,6 +10,7 @@ from channels.layers import InMemoryChannelLayer
 
 from panther_channels import _census
 from panther_channels._census import Census, Seat, census
+from panther_channels.exceptions import ChannelLayerError
 from tests.unit.peer import until
 
 GROUP = "panther_channels.limits"
@@ -233,7 +234,7 @@ class Broken(InMemoryChannelLayer):
 
 async def test_a_layer_that_fails_tells_the_newcomer():
     place, seat, broken = Census(), Noting(), Broken()
-    with pytest.raises(ConnectionError):
+    with pytest.raises(ChannelLayerError):
         await place.enter(seat, broken)
     await place.leave(seat)
     assert place._seats == {}

@@ -11,7 +11,7 @@ from channels.layers import InMemoryChannelLayer
 from panther_channels import _census, _limits
 from panther_channels._census import Census, Holder
 from panther_channels._limits import take_seat
-from panther_channels.exceptions import ThrottlingAPIError
+from panther_channels.exceptions import ChannelLayerError, ThrottlingAPIError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer, subclass, until
@@ -311,7 +311,7 @@ async def test_what_the_layer_raises_refuses_and_leaves_no_seat(settings: Any):
 
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     for _ in range(2):
-        with pytest.raises(ConnectionError):
+        with pytest.raises(ChannelLayerError):
             await take_seat(None, CLIENT, Broken(), end)
     assert _census.census()._seats == {}
 
