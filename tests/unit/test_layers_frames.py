@@ -132,7 +132,7 @@ def test_what_is_no_message(message, error):
         pack(message)
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", msgpack.packb([1])])
+@pytest.mark.parametrize("payload", [b"", b"\xc1", msgpack.packb([1]), b"\x81\x90\x01"])
 def test_a_payload_that_is_no_message(payload):
     with pytest.raises(ValueError):  # noqa: PT011 - msgpack's own sentences
         unpack(payload)

@@ -1,0 +1,268 @@
+"""Input that nobody would send who means well: taken or refused, and others notice nothing."""
+
+import asyncio
+import json
+import re
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from channels.layers import channel_layers
+from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection, connect
+
+from panther_channels.connections import EVENT_TYPE
+from panther_channels.layers import LocalChannelLayer
+from panther_channels.websocket import send_message_to_websocket
+from tests.conftest import StartRedis, StartServer
+from tests.faults import fuzz
+from tests.faults.wire import close, exchange, frame, request
+from tests.servers import Server, ServerName
+
+pytestmark = [
+    pytest.mark.faults,
+    # Some part of the client uses `random`, which the fuzzer minds.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module"),
+]
+
+SECONDS = 20.0
+
+TAKEN = [
+    request(b"/ws%2Fecho"),
+    request(b"//ws/echo"),
+    request(b"/ws/echo?a=%zz&b=%ff&%00"),
+    request(b"/ws/echo?token=1&token=2"),
+    request(b"/ws/describe/1/%ff"),
+    request(b"/ws/echo", b"X: \xff\xfe"),
+    request(b"/ws/echo", b"Cookie: \xff=\xfe; =; ;;; a"),
+    request(b"/ws/echo", b"Cookie: sessionid=" + b"\xc3\xa9" * 50),
+    request(b"/ws/echo", b"Authorization: Bearer \xff"),
+    request(b"/ws/echo", b"Daphne-Root-Path: /ws"),
+    request(b"/ws/echo", b"Sec-WebSocket-Protocol: tok%20en"),
+]
+REFUSED = [
+    request(b"/ws/reject-with-code"),
+    request(b"/ws/nothing"),
+    request(b"/ws/%00"),
+    request(b"/%zz%ff%"),
+    request(b"/ws/%0d%0a"),
+    request(b"/ws/..%2f..%2fetc"),
+    request(b"//scope/x"),
+    request(b"/" + b"a" * 7000),
+    request(b"/ws/describe/1e5/x"),
+    request(b"/ws/describe/%00/%00"),
+    request(b"/ws/describe/" + b"9" * 5000 + b"/x"),
+    request(b"/ws/\xc3\xa9"),
+    request(b"/ws/echo?\xff"),
+    request(b"/echo", b"Daphne-Root-Path: /ws"),
+    request(b"/ws/echo", b"Origin: http://[::1"),
+    request(b"/ws/echo", b"Origin: http://127.0.0.1:99999"),
+    request(b"/ws/echo", b"Origin: null"),
+    request(b"/ws/echo", b"Origin: \xff\xfe"),
+    request(b"/ws/echo", b"Origin: http://127.0.0.1", b"Origin: http://127.0.0.1"),
+    request(b"/ws/echo", b"Host: evil.example"),
+    request(b"/ws/echo", b"Sec-WebSocket-Key: short"),
+]
+# Up to the server, which only has to answer.
+EITHER = [
+    request(b"/ws/echo", b"Sec-WebSocket-Protocol: \xc3\xa9"),
+    request(b"/ws/echo", b"Sec-WebSocket-Protocol: a, a"),
+    request(b"/ws/echo", b"Sec-WebSocket-Protocol: ,,,"),
+    request(b"/ws/echo", b"Sec-WebSocket-Extensions: ;;;,\xff"),
+    request(b"/ws/echo", b"X-\xff: a"),
+    request(b"/ws/echo", b"novalue"),
+    request(b"/ws/echo", b"X: " + b"a" * 9000),
+    request(b"/ws/echo", *[b"X: a"] * 130),
+]
+CLOSES = {
+    **{f"{code}": struct.pack(">H", code) for code in (0, 999, 1000, 1004, 1005, 1006, 1015)},
+    **{f"{code}": struct.pack(">H", code) for code in (1016, 2999, 3000, 4999, 5000, 65535)},
+    "nothing": b"",
+    "half a code": b"\x03",
+    "bad reason": struct.pack(">H", 1000) + b"\xff\xfe",
+    "longest reason": struct.pack(">H", 4000) + b"x" * 123,
+    "too long a reason": struct.pack(">H", 4000) + b"x" * 124,
+}
+FRAMES = {
+    **{f"close with {name}": frame(8, payload) for name, payload in CLOSES.items()},
+    "bad text": frame(1, b"\xff"),
+    "bad text, and a close": frame(1, b"\xff") + close(1000),
+    "a surrogate": frame(1, b"\xed\xa0\x80"),
+    "no mask": frame(1, b"hi", mask=False),
+    "a large ping": frame(9, b"x" * 126),
+    "a ping in parts": frame(9, b"x", head=0),
+    "a bit of an extension": frame(1, b"x", head=0xC0),
+    "an unknown opcode": frame(3, b"x"),
+    "an unknown control frame": frame(11, b"x"),
+    "a continuation of nothing": frame(0, b"x"),
+    "a message in another": frame(1, b"a", head=0) + frame(1, b"b"),
+    "the largest size": frame(1, size=2**64 - 1),
+    "zeros": bytes(100),
+}
+
+
+def is_quiet(server: Server, mark: int = 0) -> None:
+    log = server.log[mark:]
+    assert not any(word in log for word in fuzz.HARM), log
+    assert "ERROR" not in log, log
+
+
+@pytest.fixture
+def server(server_name: ServerName, start_server: StartServer, folder: Path) -> Server:
+    return start_server(server_name, env={"LOCAL_LAYER": f"{folder}/l"})
+
+
+async def answered(server: Server, opening: bytes) -> int:
+    """The status of an answer."""
+    answer = await asyncio.to_thread(exchange, server.port, opening)
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
+    return int(found[1]) if found else 0  # hung up
+
+
+async def test_requests(server: Server):
+    async with connect(f"{server.ws_url}/ws/echo") as neighbour:
+        found = {
+            opening: await answered(server, opening) for opening in (*TAKEN, *REFUSED, *EITHER)
+        }
+        await neighbour.send("still there")
+        assert await neighbour.recv() == "still there"
+    assert [opening for opening in TAKEN if found[opening] != 101] == []
+    assert [opening for opening in REFUSED if not 400 <= found[opening] < 500] == []
+    assert set(found.values()) <= {101, 400, 403, 404, 431}
+    is_quiet(server)
+
+
+async def tasks(server: Server) -> int:
+    """How many there are, when one more connection is."""
+    async with connect(f"{server.ws_url}/ws/tasks") as client:
+        return int(await client.recv())
+
+
+async def test_frames(server: Server):
+    async with connect(f"{server.ws_url}/ws/echo") as neighbour:
+        before = await tasks(server)
+        for name, data in FRAMES.items():
+            answer = await asyncio.to_thread(exchange, server.port, request(b"/ws/obey"), data)
+            assert answer.startswith(b"HTTP/1.1 101"), name
+            await neighbour.send(name)
+            assert await neighbour.recv() == name
+        async with asyncio.timeout(SECONDS):
+            while server.log.count("disconnect called") < len(FRAMES):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            while await tasks(server) > before:
+                pass
+        assert server.log.count("disconnect called") == len(FRAMES)
+    is_quiet(server)
+
+
+# What comes over the channel layer
+
+EVENTS: list[dict[Any, Any]] = [
+    {},
+    {"type": None},
+    {"type": 5},
+    {"type": ["receive"]},
+    {"type": "receive"},
+    {"type": "no.such"},
+    {"type": "websocket.disconnect", "code": 4444},
+    {"type": "websocket.receive", "text": "from nobody"},
+    {"type": EVENT_TYPE},
+    {"type": EVENT_TYPE, "text": b"bytes"},
+    {"type": EVENT_TYPE, "json": {"nested": [1]}},
+    {"type": EVENT_TYPE, "base64": "a"},
+    {"type": EVENT_TYPE, "close": "", "code": 1006},
+    {"type": EVENT_TYPE, "close": "x" * 200, "code": 1000},
+    {"type": EVENT_TYPE, "close": None, "code": "1000"},
+    {"type": EVENT_TYPE, "close": "", "code": 2**63},
+    {"type": "chat", "deep": [[[[[[[[]]]]]]]]},
+    {1: "a key that is no text"},
+]
+PAYLOADS = [b"", b"\xc1", b"\xff" * 20, msgpack.packb([1, 2]), msgpack.packb("x"), msgpack.packb(5)]
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def opened(stack: AsyncExitStack, server: Server) -> dict[str, ClientConnection]:
+    found = [await stack.enter_async_context(connect(f"{server.ws_url}/ws/id")) for _ in range(5)]
+    return {str(await client.recv()): client for client in found}
+
+
+async def reached(ids: dict[str, ClientConnection]) -> None:
+    """Nobody was dropped, or is deaf; nobody got anything else."""
+    for connection_id, client in ids.items():
+        await send_message_to_websocket(connection_id, "hello")
+        assert await asyncio.wait_for(client.recv(), SECONDS) == "hello"
+
+
+@pytest.mark.parametrize("kind", ["local", "pubsub", "core"])
+async def test_events(
+    kind: str,
+    server_name: ServerName,
+    start_server: StartServer,
+    start_redis: StartRedis,
+    folder: Path,
+    clients: AsyncExitStack,
+):
+    env = {"LOCAL_LAYER": f"{folder}/l"}
+    layer: Any = LocalChannelLayer(directory=f"{folder}/l")
+    if kind != "local":
+        url = start_redis().url
+        env = {"REDIS_URL": url}
+        layer = RedisPubSubChannelLayer(hosts=[url])
+    if kind == "core":
+        env["DJANGO_SETTINGS_MODULE"] = "tests.integration.core_settings"
+        layer = RedisChannelLayer([{"address": url, "socket_timeout": None}])
+    before = channel_layers.set("default", layer)
+    server = start_server(server_name, env=env)
+    ids = await opened(clients, server)
+    await reached(ids)
+    group = f"connection.{next(iter(ids))}"
+    for event in EVENTS:
+        await layer.group_send(group, event)
+    if kind == "pubsub":
+        async with Redis.from_url(url) as redis:
+            for payload in PAYLOADS:
+                await redis.publish(f"asgi__group__{group}", payload)
+    await reached(ids)
+    assert "ignored an event" in server.log
+    is_quiet(server)
+    await (layer.close_pools() if kind == "core" else layer.flush())
+    channel_layers.set("default", before)
+
+
+async def test_strangers_at_the_socket_of_a_process(
+    server: Server, folder: Path, clients: AsyncExitStack
+):
+    before = channel_layers.set("default", LocalChannelLayer(directory=f"{folder}/l"))
+    ids = await opened(clients, server)
+    for path in Path(folder, "l").glob("panther-*"):  # noqa: ASYNC240 - a test
+        for data in (b"x", b"\xff" * 100, bytes(5), json.dumps({"a": 1}).encode()):
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(data)
+            writer.close()
+            await writer.wait_closed()
+    await reached(ids)
+    channel_layers.set("default", before)
+    assert not any(word in server.log for word in fuzz.HARM), server.log
+
+
+# A few seconds of what `python -m tests.faults.fuzz` does for longer
+
+
+def test_fuzzed_handshakes(server: Server):
+    assert fuzz.fuzz_handshake(server, 3) > 50
+
+
+@pytest.mark.parametrize("fuzzed", [fuzz.fuzz_frames, fuzz.fuzz_node])
+def test_fuzzed_frames(fuzzed: Callable[[float], int]):
+    assert fuzzed(3) > 50

@@ -1,0 +1,116 @@
+"""uvicorn's protocol, without a socket: what it does without us, and with us."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import pytest
+from uvicorn import Config
+from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
+from uvicorn.server import ServerState
+from websockets.exceptions import InvalidState
+from websockets.server import ServerProtocol
+
+from panther_channels.servers import uvicorn as mends
+from tests.faults.wire import close, frame, request
+
+BAD = "Invalid UTF-8 sequence received from client."
+LONG = [request(b"/", b"X: " + b"a" * 9000), request(b"/", *[b"X: a"] * 130)]
+
+
+@pytest.fixture(params=["uvicorn alone", "mended"])
+def is_mended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
+    protocol = implementation.WebSocketsSansIOProtocol
+    monkeypatch.setattr(protocol, "connection_made", mends._uvicorn_connection_made)
+    monkeypatch.setitem(vars(implementation), "ServerProtocol", ServerProtocol)
+    logger = logging.getLogger("uvicorn.error")
+    before = logger.filters
+    logger.filters = []
+    if request.param == "mended":
+        mends.install()
+        mends.install()
+        assert len(logger.filters) == 1
+    yield request.param == "mended"
+    logger.filters = before
+
+
+async def build() -> tuple[Any, mock.Mock]:
+    """A protocol whose application accepts, and its transport."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await asyncio.Event().wait()
+
+    config = Config(app=application, ws="websockets-sansio", log_config=None)
+    config.load()
+    protocol: Any = implementation.WebSocketsSansIOProtocol(config, ServerState(), {})
+    transport = mock.Mock()
+    transport.get_extra_info.return_value = None
+    transport.is_closing.return_value = False
+    protocol.connection_made(transport)
+    return protocol, transport
+
+
+async def end(protocol: Any) -> None:
+    for task in protocol.tasks:
+        task.cancel()
+    if protocol.tasks:
+        await asyncio.wait(protocol.tasks)
+
+
+def written(transport: mock.Mock) -> bytes:
+    return b"".join(call.args[0] for call in transport.write.call_args_list)
+
+
+@pytest.mark.parametrize("opening", LONG, ids=["a long line", "many headers"])
+async def test_a_request_that_is_too_long(is_mended: bool, opening: bytes):
+    protocol, transport = await build()
+    protocol.data_received(opening)
+    assert written(transport).startswith(b"HTTP/1.1 431 ") is is_mended
+    assert transport.close.called is is_mended
+    assert "data_received" not in vars(protocol)
+    await end(protocol)
+
+
+async def open_(protocol: Any, transport: mock.Mock) -> None:
+    protocol.data_received(request(b"/"))
+    async with asyncio.timeout(5):
+        while b"101" not in written(transport):  # noqa: ASYNC110 - a mock wakes nobody
+            await asyncio.sleep(0)
+
+
+async def test_a_request_as_others_send_it(is_mended: bool):
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    assert not transport.close.called
+    protocol.data_received(close(1000))
+    assert written(transport).endswith(b"\x88\x02\x03\xe8")
+    await end(protocol)
+
+
+async def test_bad_text_is_one_line(is_mended: bool, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    protocol.data_received(frame(1, b"\xff"))
+    assert written(transport).endswith(b"\x88\x02\x03\xef")
+    (record,) = [record for record in caplog.records if record.getMessage() == BAD]
+    assert (record.exc_info is None) is is_mended
+    assert (record.levelname == "INFO") is is_mended
+    await end(protocol)
+
+
+async def test_bad_text_and_a_close_in_one(is_mended: bool):
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    data = frame(1, b"\xff") + close(1000)
+    if is_mended:
+        protocol.data_received(data)
+        assert transport.close.called
+    else:
+        with pytest.raises(InvalidState):
+            protocol.data_received(data)
+    await end(protocol)
