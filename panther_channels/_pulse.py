@@ -88,7 +88,7 @@ class _Patrol:
             now, cpu = time.monotonic(), time.process_time()
             # Late ourselves: either the process was suspended or starved; or it was busy in C code
             # that lets no other thread run, such as a regular expression.
-            is_punctual = now - last < 2 * _BEAT or cpu - last_cpu > (now - last) / 2
+            is_punctual = now - last < 2 * _BEAT or cpu - last_cpu > _LIMIT / 2
             last, last_cpu = now, cpu
             with self._lock:
                 self._pulses = [item for item in self._pulses if not item.loop.is_closed()]

@@ -81,7 +81,7 @@ async def test_a_hook_of_a_client_that_has_gone(hooks: Server, path: str, abrupt
 
 
 async def test_what_waits_behind_a_hook_is_handled(hooks: Server):
-    """Each hook has its time, however long the client has gone; and the order is that of sending."""
+    """Each hook has its time, however long ago the client went, and the order stays."""
     since = hooks.mark()
     async with connect(f"{hooks.ws_url}/receive") as client:
         connection_id = await opened(client)
