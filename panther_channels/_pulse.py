@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -32,7 +33,8 @@ class Pulse:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, name_of: Callable[[Any], str | None]
     ) -> None:
-        self.loop = loop
+        # Weakly: who keeps a Pulse by its loop would keep the loop for ever.
+        self._loop = weakref.ref(loop)
         self._name_of = name_of
         self._thread = threading.get_ident()
         self._beaten = 0.0
@@ -49,15 +51,22 @@ class Pulse:
     def _beat(self) -> None:
         self._thread = threading.get_ident()
         self._beaten = time.monotonic()
-        self.loop.call_later(_BEAT, self._beat)
+        asyncio.get_running_loop().call_later(_BEAT, self._beat)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loop will never run again."""
+        loop = self._loop()
+        return loop is None or loop.is_closed()
 
     def check(self, now: float) -> None:
         """Log who holds the loop up, once each time."""
-        beaten = self._beaten
-        if now - beaten > _LIMIT + _BEAT and self._told != beaten and self.loop.is_running():
+        beaten, loop = self._beaten, self._loop()
+        is_late = now - beaten > _LIMIT + _BEAT and self._told != beaten
+        if is_late and loop is not None and loop.is_running():
             self._told = beaten
             frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented
-            task = asyncio.current_task(self.loop)
+            task = asyncio.current_task(loop)
             who = self._name_of(task) or (task.get_name() if task else "Something")
             text = "%s holds up the event loop for over a second, and all its clients with it:\n%s"
             logger.warning(text, who, "\n".join(_lines(frame)))
@@ -91,7 +100,7 @@ class _Patrol:
             is_punctual = now - last < 2 * _BEAT or cpu - last_cpu > _LIMIT / 2
             last, last_cpu = now, cpu
             with self._lock:
-                self._pulses = [item for item in self._pulses if not item.loop.is_closed()]
+                self._pulses = [item for item in self._pulses if not item.is_over]
                 pulses = list(self._pulses)
                 self._is_walking = bool(pulses)
             for pulse in pulses:

@@ -140,11 +140,11 @@ class Watch:
 
     def __init__(self) -> None:
         self.is_stopping = False
-        self._loop = asyncio.get_running_loop()
         self._vigils: dict[asyncio.Task[Any], Vigil] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        # No more of the timer: it knows the loop, which would be kept for ever by it.
+        self._is_scheduled = False
         self._is_empty = asyncio.Event()
-        self._pulse = Pulse(self._loop, self._name_of)
+        self._pulse = Pulse(asyncio.get_running_loop(), self._name_of)
 
     def enter(self, socket: Socket, name: str) -> Vigil:
         """Keep watch over the connection that is served by the running task."""
@@ -152,9 +152,9 @@ class Watch:
         if task is None:
             raise RuntimeError("a connection is served by a task")
         vigil = self._vigils[task] = Vigil(task, socket, name)
-        if self._timer is None:
+        if not self._is_scheduled:
             self._pulse.start()
-            self._timer = self._loop.call_later(_INTERVAL, self._look)
+            self._schedule()
         return vigil
 
     def leave(self) -> None:
@@ -177,10 +177,10 @@ class Watch:
         self._is_empty.clear()
         vigils = list(self._vigils.values())
         spread = min(len(vigils) / _RATE, seconds * _SPREADING) if len(vigils) > 100 else 0.0
-        started = self._loop.time()
+        started = time.monotonic()
         closing = set()
         for number, vigil in enumerate(vigils):
-            delay = started + number / len(vigils) * spread - self._loop.time()
+            delay = started + number / len(vigils) * spread - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
             if vigil.socket.state is OPEN:
@@ -190,7 +190,7 @@ class Watch:
             elif vigil.socket.state is State.CONNECTING:
                 vigil.cut_off("has not accepted yet, and refuses the client: the server stops")
         if self._vigils:
-            left = seconds * (_SPREADING + _HANDLING) - (self._loop.time() - started)
+            left = seconds * (_SPREADING + _HANDLING) - (time.monotonic() - started)
             await asyncio.wait({asyncio.ensure_future(self._is_empty.wait())}, timeout=left)
         for task in closing:
             task.cancel()
@@ -199,7 +199,13 @@ class Watch:
         now = time.monotonic()
         for vigil in [item for item in self._vigils.values() if not item.is_idle]:
             vigil.look(now)
-        self._timer = self._loop.call_later(_INTERVAL, self._look) if self._vigils else None
+        self._is_scheduled = False
+        if self._vigils:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._is_scheduled = True
+        asyncio.get_running_loop().call_later(_INTERVAL, self._look)
 
     def _name_of(self, task: Any) -> str | None:
         vigil = self._vigils.get(task)

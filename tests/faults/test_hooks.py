@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import re
 import signal
@@ -34,50 +35,54 @@ async def opened(client: ClientConnection) -> str:
     return str(await asyncio.wait_for(client.recv(), 10))
 
 
-@pytest.mark.parametrize(
-    ("path", "name"),
-    [("auth", "SlowAuth"), ("permission", "SlowPermission"), ("connect", "SlowConnect")],
-)
-async def test_a_handshake_that_never_ends_is_refused(hooks: Server, path: str, name: str):
+async def test_a_handshake_that_never_ends_is_refused(hooks: Server):
     since = hooks.mark()
-    with pytest.raises(InvalidStatus) as refused:
-        await connect(f"{hooks.ws_url}/{path}")
-    assert refused.value.response.status_code == 503
-    line = rf"^WARNING panther_channels {name} \(WebSocket '/{path}', connection \(not accepted\)\)"
-    await logged(hooks, line + r" did not accept within 1 s", since)
+    names = {"auth": "SlowAuth", "permission": "SlowPermission", "connect": "SlowConnect"}
+
+    async def refused(path: str) -> int:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(f"{hooks.ws_url}/{path}")
+        return caught.value.response.status_code
+
+    async def closed() -> int | None:
+        async with connect(f"{hooks.ws_url}/code") as client:
+            await asyncio.wait_for(client.wait_closed(), 10)
+        return client.close_code
+
+    codes = await asyncio.gather(*map(refused, names), closed())
+    assert codes == [503, 503, 503, 4503]
+    for path, name in names.items():
+        who = rf"{name} \(WebSocket '/{path}', connection \(not accepted\)\)"
+        await logged(hooks, rf"^WARNING panther_channels {who} did not accept within 1 s", since)
     assert "Traceback" not in hooks.log[since:]
 
 
-async def test_a_handshake_that_never_ends_is_refused_with_a_code(hooks: Server):
-    async with connect(f"{hooks.ws_url}/code") as client:
-        await asyncio.wait_for(client.wait_closed(), 10)
-        assert client.close_code == 4503
-
-
 async def test_connect_may_go_on_after_accept(hooks: Server):
-    async with connect(f"{hooks.ws_url}/after?seconds=3") as client:
+    async with connect(f"{hooks.ws_url}/after?seconds=2") as client:
         await opened(client)
         assert await opened(client) == "connected"
 
 
-@pytest.mark.parametrize("abrupt", [False, True], ids=["closed", "lost"])
-@pytest.mark.parametrize("path", ["after", "receive"])
-async def test_a_hook_of_a_client_that_has_gone(hooks: Server, path: str, abrupt: bool):
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/{path}") as client:
-        connection_id = await opened(client)
-        await client.send("100")
-        if path == "receive":
-            await logged(hooks, "busy with 100", since)
-        if abrupt:
-            client.transport.abort()
-        else:
-            await client.close(4001)
-    code = 1006 if abrupt else 4001
-    await logged(hooks, f"disconnect called code={code} id={connection_id}", since)
-    assert hooks.log[since:].count(f"id={connection_id}") == 1
-    assert re.search("cancelled", hooks.log[since:])
-    assert re.search(rf"WARNING .*connection {connection_id}.* after the client", hooks.log[since:])
+async def test_a_hook_of_a_client_that_has_gone(hooks: Server):
+    async def leave(path: str, abrupt: bool) -> None:
+        since = hooks.mark()
+        async with connect(f"{hooks.ws_url}/{path}") as client:
+            connection_id = await opened(client)
+            await client.send("100")
+            if path == "receive":
+                await logged(hooks, "busy with 100", since)
+            if abrupt:
+                client.transport.abort()
+            else:
+                await client.close(4001)
+        code = 1006 if abrupt else 4001
+        await logged(hooks, f"disconnect called code={code} id={connection_id}", since)
+        log = hooks.log[since:]
+        assert log.count(f"id={connection_id}") == 1
+        assert re.search(rf"WARNING .*connection {connection_id}.* after the client", log)
+
+    cases = itertools.product(["after", "receive"], [False, True])
+    await asyncio.gather(*itertools.starmap(leave, cases))
 
 
 async def test_what_waits_behind_a_hook_is_handled(hooks: Server):
@@ -147,8 +152,8 @@ async def test_who_holds_up_the_event_loop(hooks: Server):
     since = hooks.mark()
     async with connect(f"{hooks.ws_url}/blocking") as client:
         connection_id = await opened(client)
-        await client.send("2.5")
-        assert await asyncio.wait_for(client.recv(), 10) == "2.5"
+        await client.send("2")
+        assert await asyncio.wait_for(client.recv(), 10) == "2"
         await client.send("0.1")
         assert await asyncio.wait_for(client.recv(), 10) == "0.1"
     found = await logged(

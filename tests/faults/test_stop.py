@@ -150,6 +150,7 @@ async def test_workers(kind: str, start_server: StartServer, folder: Path, tmp_p
             )
         else:
             server = start_server("uvicorn", env=env, args=("--workers", str(WORKERS)))
+        await until(lambda: server.log.count("Started server process") == WORKERS)
         async with clients(server, *MIXED) as opened:
             assert await stop(server) < LIMIT + SLACK
             assert await ends(opened) == {1012: len(MIXED)}

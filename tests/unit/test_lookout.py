@@ -72,7 +72,7 @@ async def test_a_look_that_is_awaited_goes_no_further():
     server = Server()
     lookout = Lookout(server.socket)
     lookout.look()
-    receiving = asyncio.create_task(server.socket.receive())  # type: ignore[arg-type]
+    receiving = asyncio.ensure_future(server.socket.receive())
     await settled()
     server.put(text("a"), text("b"))
     assert await receiving == text("a")
@@ -121,7 +121,7 @@ async def test_who_is_cancelled_takes_nothing_along():
     server = Server()
     lookout = Lookout(server.socket)
     lookout.look()
-    receiving = asyncio.create_task(server.socket.receive())  # type: ignore[arg-type]
+    receiving = asyncio.ensure_future(server.socket.receive())
     await settled()
     receiving.cancel()
     await asyncio.wait({receiving})

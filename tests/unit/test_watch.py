@@ -1,7 +1,9 @@
 """The limits of hooks, without a server; tests/faults has them at work."""
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -255,11 +257,27 @@ async def test_many_are_closed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
 async def test_the_timer_ends_with_the_last_connection():
     async with Peer(Sleepy.as_asgi()) as peer:
         await peer.accepted()
-        assert watch()._timer is not None
+        assert watch()._is_scheduled
         peer.leave()
         await peer.ended()
-        await until(lambda: watch()._timer is None)
+        await until(lambda: not watch()._is_scheduled)
         assert watch()._vigils == {}
+
+
+def test_a_loop_is_not_kept():
+    loop = asyncio.new_event_loop()
+
+    async def main() -> None:
+        assert watch() is watch()
+        async with Peer(Sleepy.as_asgi()) as peer:
+            await peer.accepted()
+
+    loop.run_until_complete(main())
+    loop.close()
+    kept = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert kept() is None
 
 
 async def test_tasks_of_a_connection(caplog: pytest.LogCaptureFixture):
