@@ -70,7 +70,9 @@ def settings() -> set[str]:
 
 
 def check_ids() -> set[str]:
-    found = re.findall(r"\b[EWI]\d{3}\b", (PACKAGE / "checks.py").read_text())
+    found = re.findall(
+        r"\b[EWI]\d{3}\b", "\n".join(path.read_text() for path in PACKAGE.glob("*checks.py"))
+    )
     return {f"panther_channels.{code}" for code in found}
 
 

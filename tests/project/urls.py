@@ -29,6 +29,7 @@ websocket_urls = {
         "relay": websockets.Relay,
         "failing": websockets.Failing,
         "steps": websockets.Steps,
+        "tasks": websockets.Tasks,
         "reject": websockets.Reject,
         "reject-with-code": websockets.RejectWithCode,
         "raise/<hook>": websockets.RaiseIn,

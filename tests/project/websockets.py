@@ -28,6 +28,14 @@ class Identify(Echo):
         await self.send(self.connection_id)
 
 
+class Tasks(GenericWebsocket):
+    """Tells how many tasks there are in the event loop, its own among them."""
+
+    async def connect(self):
+        await self.accept()
+        await self.send(len(asyncio.all_tasks()))
+
+
 class Reject(GenericWebsocket):
     """Returns from connect() without accepting."""
 

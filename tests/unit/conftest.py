@@ -1,6 +1,7 @@
 """The channel layer of the unit tests, which must be empty after each of them, and a database."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_la
 from django.conf import settings
 
 from panther_channels import _database
+from panther_channels.layers._directory import Directory
+from panther_channels.layers._losses import Losses
+from panther_channels.layers._peers import Peers
+from tests.unit.listener import Listener, named
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +42,33 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     folder: Path = tmp_path_factory.mktemp("database")
     database: dict[str, Any] = settings.DATABASES["default"]
     database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
+
+
+@pytest.fixture
+def directory(folder: Path) -> Directory:
+    return Directory(folder)
+
+
+@pytest.fixture
+def losses() -> Losses:
+    return Losses()
+
+
+@pytest.fixture
+async def peers(directory: Directory, losses: Losses) -> AsyncIterator[Peers]:
+    peers = Peers(directory, named("own"), losses)
+    yield peers
+    peers.close(asyncio.get_running_loop())
+
+
+@pytest.fixture
+def listen(directory: Directory) -> Iterator[Callable[[str], Listener]]:
+    listeners: list[Listener] = []
+
+    def start(name: str) -> Listener:
+        listeners.append(Listener(directory, name))
+        return listeners[-1]
+
+    yield start
+    for listener in listeners:
+        listener.close()

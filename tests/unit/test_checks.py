@@ -2,10 +2,7 @@ import re
 from typing import Any
 
 import pytest
-from channels.layers import InMemoryChannelLayer
-from channels_redis.core import RedisChannelLayer
 from django.core import asgi, checks
-from django.test import override_settings
 
 from panther_channels.asgi import get_asgi_application
 from panther_channels.authentications import (
@@ -21,17 +18,7 @@ from panther_channels.middlewares import WebsocketMiddleware, WebsocketMonitorin
 from panther_channels.permissions import BasePermission, HasPermission, IsAuthenticated, IsStaff
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.postponed_annotations import Unresolvable
-
-URL = "redis://127.0.0.1:6379"
-BACKEND = "channels_redis.pubsub.RedisPubSubChannelLayer"
-PUBSUB = {"BACKEND": BACKEND, "CONFIG": {"hosts": [URL]}}
-
-
-def found(**settings: Any) -> list[checks.CheckMessage]:
-    """What `manage.py check` says of us."""
-    with override_settings(**{"CHANNEL_LAYERS": {"default": PUBSUB}, **settings}):
-        messages = checks.run_checks()
-    return [message for message in messages if str(message.id).startswith("panther_channels.")]
+from tests.unit.system_checks import found, ids
 
 
 def test_all_is_well():
@@ -66,10 +53,6 @@ def test_each_setting_has_its_own():
     messages = found(WS_URLS=[], WS_MIDDLEWARES=5, WS_AUTHENTICATION=5, WS_CHANNEL_LAYER="sockets")
     numbers = [str(message.id)[-4:] for message in messages]
     assert sorted(numbers) == ["E001", "E002", "E003", "E004"]
-
-
-def ids(**settings: Any) -> list[str]:
-    return [str(message.id).removeprefix("panther_channels.") for message in found(**settings)]
 
 
 def urls(**attributes: Any) -> dict[str, Any]:
@@ -333,105 +316,6 @@ def test_an_application_without_websockets(monkeypatch: pytest.MonkeyPatch):
     assert found(ASGI_APPLICATION="no.such.application") == []
 
 
-MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
-CORE = "channels_redis.core.RedisChannelLayer"
-
-
-def core(*hosts: Any, backend: str = CORE) -> dict[str, Any]:
-    return {"BACKEND": backend, "CONFIG": {"hosts": list(hosts)}}
-
-
-def of_layer(layer: Any, alias: str = "default", **settings: Any) -> list[checks.CheckMessage]:
-    return found(CHANNEL_LAYERS={alias: layer}, WS_CHANNEL_LAYER=alias, **settings)
-
-
-def test_no_layer():
-    (message,) = found(CHANNEL_LAYERS={})
-    assert (message.id, message.level) == ("panther_channels.W004", checks.WARNING)
-    assert 'CHANNEL_LAYERS["default"]' in message.msg
-    assert recommends(message)
-    assert found(CHANNEL_LAYERS={}, WS_URLS=None) == []
-    assert ids(CHANNEL_LAYERS={"default": MEMORY}, WS_CHANNEL_LAYER="sockets") == ["E004"]
-    assert of_layer(PUBSUB, "sockets") == []
-
-
-def test_a_layer_in_memory():
-    for kind in ("channels.layers.InMemoryChannelLayer", f"{__name__}.OwnMemory"):
-        (message,) = of_layer({"BACKEND": kind}, "sockets", DEBUG=False)
-        assert (message.id, message.level) == ("panther_channels.W005", checks.WARNING)
-        assert 'CHANNEL_LAYERS["sockets"]' in message.msg
-        assert kind in message.msg
-        assert recommends(message)
-        assert of_layer({"BACKEND": kind}, DEBUG=True) == []
-
-
-class OwnMemory(InMemoryChannelLayer):
-    pass
-
-
-class OwnCore(RedisChannelLayer):
-    def __init__(self, hosts=None):
-        super().__init__([{**host, "socket_timeout": None} for host in hosts])
-
-
-@pytest.mark.parametrize("debug", [True, False])
-def test_a_layer_of_queues_in_redis(debug: bool):
-    (message,) = of_layer(core({"address": URL, "socket_timeout": None}), DEBUG=debug)
-    assert (message.id, message.level) == ("panther_channels.W006", checks.WARNING)
-    for word in ("default", CORE, "capacity", "process", "groups"):
-        assert word in message.msg
-    assert recommends(message)
-    # What its class adds to the settings counts as well.
-    assert of_layer(core({"address": URL}, backend=f"{__name__}.OwnCore"))[0].id == message.id
-
-
-SENTINEL = {"sentinels": [("127.0.0.1", 26379)], "master_name": "mymaster"}
-RIGHT = {"address": URL, "socket_timeout": None}
-
-
-@pytest.mark.parametrize(
-    ("hosts", "wrong"),
-    [
-        ([URL], [0]),
-        ([("127.0.0.1", 6379)], [0]),
-        ([RIGHT, {"address": URL}, {"address": URL, "socket_timeout": 5}], [1, 2]),
-        ([SENTINEL], [0]),
-        ([{**SENTINEL, "socket_timeout": None}], []),
-        ([{"address": URL, "socket_timeout": 6}, f"{URL}?socket_timeout=6"], []),
-    ],
-    ids=str,
-)
-def test_redis_that_is_not_waited_for(hosts: list[Any], wrong: list[int]):
-    first, *others = of_layer(core(*hosts))
-    assert first.id == "panther_channels.W006"
-    for message, index in zip(others, wrong, strict=True):
-        assert (message.id, message.level) == ("panther_channels.E008", checks.ERROR)
-        assert f"hosts[{index}]" in message.msg
-        assert '"socket_timeout": None' in str(message.hint)
-        assert recommends(message)
-
-
-def recommends(message: checks.CheckMessage) -> bool:
-    hint = str(message.hint)
-    return "panther_channels.layers.LocalChannelLayer" in hint and BACKEND in hint
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        {"BACKEND": "no.such.Layer"},
-        {},
-        {"BACKEND": None},
-        core("http://no.redis"),
-        {"BACKEND": CORE, "CONFIG": {"hosts": URL}},
-        {"BACKEND": CORE, "CONFIG": {"no": "such"}},
-    ],
-    ids=str,
-)
-def test_a_layer_that_is_none_is_left_to_channels(layer: dict[str, Any]):
-    assert {message.id for message in of_layer(layer)} <= {"panther_channels.W006"}
-
-
 def test_every_check_is_bound_and_every_id_is_of_one_check():
     from panther_channels.checks import CHECKS
 
@@ -441,6 +325,6 @@ def test_every_check_is_bound_and_every_id_is_of_one_check():
         for check in CHECKS
         for number in re.findall(r"[EW]\d{3}", str(check.__doc__).partition(":")[0])
     ]
-    expected = [f"E{number:03}" for number in range(1, 9)]
+    expected = [f"E{number:03}" for number in range(1, 10)]
     expected += [f"W{number:03}" for number in range(1, 7)]
     assert sorted(numbers) == expected

@@ -2,7 +2,6 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -25,11 +24,6 @@ def build(directory: Directory, name: str) -> Node:
     channels = Channels(lambda _channel: 100, 60, 86400, losses)
     queues = Queues(directory, 60, losses)
     return Node(name, directory, channels, queues, Peers(directory, name, losses))
-
-
-@pytest.fixture
-def directory(folder: Path) -> Directory:
-    return Directory(folder)
 
 
 @pytest.fixture

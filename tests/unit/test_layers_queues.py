@@ -9,13 +9,8 @@ from panther_channels.layers._queues import Queues
 
 
 @pytest.fixture
-def losses() -> Losses:
-    return Losses()
-
-
-@pytest.fixture
-def queues(folder: Path, losses: Losses) -> Queues:
-    return Queues(Directory(folder), 60, losses)
+def queues(directory: Directory, losses: Losses) -> Queues:
+    return Queues(directory, 60, losses)
 
 
 def test_in_order_and_once(queues, folder, losses):

@@ -1,0 +1,289 @@
+"""Visitors that come, talk and go, while Redis restarts.
+
+`python -m tests.faults.soak --minutes 30` runs it for half an hour, test_soak.py for a minute.
+One daphne and one uvicorn share a Redis. Visitors echo and are sent to from outside; they leave by
+a close, by a reset, or in the middle of the handshake. Every message must arrive that was sent
+while Redis was there, and at the end the servers must hold no more than at the beginning.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import struct
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import django
+import psutil
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from tests.servers import SERVER_NAMES, RedisServer, Server
+
+PROJECT = "tests.project.asgi:application"
+PATIENCE = 20.0  # seconds for what must come
+AFTERMATH = 2.5  # seconds after Redis is back in which messages may be lost yet
+THINKING = 4.0  # seconds at most between two messages of a visitor
+
+
+@dataclass
+class Outages:
+    """When Redis was away."""
+
+    began: list[float] = field(default_factory=list)
+    ended: list[float] = field(default_factory=list)
+
+    def cover(self, moment: float) -> bool:
+        """Whether a message of this moment may be lost."""
+        ends = [*self.ended, *([float("inf")] if len(self.began) > len(self.ended) else [])]
+        return any(
+            start - 0.5 <= moment <= end + AFTERMATH
+            for start, end in zip(self.began, ends, strict=True)
+        )
+
+
+@dataclass
+class Report:
+    """What happened."""
+
+    visits: int = 0
+    refused: int = 0
+    echoes: int = 0
+    sent: int = 0
+    excused: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+class Soak:
+    """The visitors and the sender.
+
+    Args:
+        urls: where the servers are.
+        seed: of all chance.
+    """
+
+    def __init__(self, urls: list[str], seed: int) -> None:
+        self.outages = Outages()
+        self.report = Report()
+        self._urls = urls
+        self._random = random.Random(seed)
+        self._expected: dict[str, dict[str, float]] = {}  # by connection: message, when sent
+        self._is_over = False
+
+    async def visit_again_and_again(self) -> None:
+        while not self._is_over:
+            kind = self._random.choices((self._talk, self._knock), (9, 1))[0]
+            began = time.monotonic()
+            try:
+                await kind(self._random.choice(self._urls))
+                self.report.visits += 1
+            except (OSError, WebSocketException, TimeoutError) as error:
+                if self.outages.cover(began) or self.outages.cover(time.monotonic()):
+                    self.report.refused += 1
+                else:
+                    self.report.failures.append(f"{kind.__name__}: {error!r}")
+                await asyncio.sleep(0.2)
+
+    async def send_from_outside(self, every: float) -> None:
+        from panther_channels.websocket import send_message_to_websocket
+
+        number = 0
+        while not self._is_over:
+            await asyncio.sleep(every)
+            if not self._expected:
+                continue
+            connection_id = self._random.choice(list(self._expected))
+            number += 1
+            message, now = f"outside {number}", time.monotonic()
+            self._expected[connection_id][message] = now
+            try:
+                await send_message_to_websocket(connection_id, message)
+                self.report.sent += 1
+            except Exception as error:  # noqa: BLE001 - whatever Redis' client raises
+                self._expected.get(connection_id, {}).pop(message, None)
+                if not self.outages.cover(now):
+                    self.report.failures.append(f"send: {error!r}")
+
+    async def restart(self, redis: RedisServer) -> None:
+        self.outages.began.append(time.monotonic())
+        redis.kill()
+        await asyncio.sleep(1)
+        await asyncio.to_thread(redis.start)
+        self.outages.ended.append(time.monotonic())
+
+    def end(self) -> None:
+        self._is_over = True
+
+    async def _talk(self, url: str) -> None:
+        client = await connect(f"{url}/ws/id", open_timeout=PATIENCE, ping_interval=None)
+        connection_id = str(await asyncio.wait_for(client.recv(), PATIENCE))
+        expected = self._expected[connection_id] = {}
+        echoes: asyncio.Queue[str] = asyncio.Queue()
+        listening = asyncio.create_task(self._listen(client, expected, echoes))
+        try:
+            for number in range(self._random.randint(1, 8)):
+                await client.send(f"echo {number}")
+                assert await asyncio.wait_for(echoes.get(), PATIENCE) == f"echo {number}"
+                self.report.echoes += 1
+                await asyncio.sleep(0 if self._is_over else self._random.random() * THINKING)
+            del self._expected[connection_id]  # nobody sends to it any more
+            await self._wait_for(expected)
+            await self._leave(client)
+        finally:
+            self._expected.pop(connection_id, None)
+            listening.cancel()
+            client.transport.abort()
+            await asyncio.wait({listening})
+
+    async def _listen(
+        self, client: ClientConnection, expected: dict[str, float], echoes: asyncio.Queue[str]
+    ) -> None:
+        async for message in client:
+            if str(message).startswith("echo"):
+                echoes.put_nowait(str(message))
+            elif expected.pop(str(message), None) is None:
+                self.report.failures.append(f"twice, or not to this one: {message!r}")
+
+    async def _wait_for(self, expected: dict[str, float]) -> None:
+        give_up = time.monotonic() + PATIENCE
+        while expected:
+            for message, sent in list(expected.items()):
+                if self.outages.cover(sent):
+                    del expected[message]
+                    self.report.excused += 1
+                elif time.monotonic() > give_up:
+                    self.report.failures.append(f"lost: {message!r}")
+                    del expected[message]
+            await asyncio.sleep(0.02)
+
+    async def _leave(self, client: ClientConnection) -> None:
+        if self._random.random() < 0.5:
+            await client.close()
+        else:  # by a reset
+            found: socket.socket = client.transport.get_extra_info("socket")
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.transport.abort()
+
+    async def _knock(self, url: str) -> None:
+        """Half a handshake."""
+        host, _, port = url.removeprefix("ws://").partition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /ws/id HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nSec-Web")
+        await writer.drain()
+        await asyncio.sleep(self._random.random())
+        writer.transport.abort()
+
+
+@dataclass
+class Holdings:
+    """What a server holds."""
+
+    memory: int
+    descriptors: int
+    tasks: int
+
+
+async def holdings(server: Server) -> Holdings:
+    """Memory in bytes, open file descriptors, and tasks, of which one is that of the question."""
+    async with connect(f"{server.ws_url}/ws/tasks") as client:
+        tasks = int(await asyncio.wait_for(client.recv(), PATIENCE))
+    return Holdings(server.memory(), psutil.Process(server.pid).num_fds(), tasks)
+
+
+async def settled(server: Server, before: Holdings) -> Holdings:
+    """What it holds, as soon as that is no more than before, or after a while."""
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        found = await holdings(server)
+        if is_no_more(found, before) or time.monotonic() > give_up:
+            return found
+        await asyncio.sleep(0.2)
+
+
+def is_no_more(found: Holdings, before: Holdings) -> bool:
+    """Whether nothing was left behind; a Redis that came back may have one connection more."""
+    return found.tasks <= before.tasks and found.descriptors <= before.descriptors + 2
+
+
+async def soak(
+    servers: list[Server], redis: RedisServer, *, seconds: float, every: float, visitors: int
+) -> Report:
+    """Runs it all, and returns what happened; empty failures are a success.
+
+    Args:
+        servers: tests/project, over that Redis.
+        redis: restarted on the way.
+        seconds: how long.
+        every: seconds between two restarts of Redis.
+        visitors: how many at a time.
+    """
+    one = Soak([server.ws_url for server in servers], seed=1)
+    before = [await holdings(server) for server in servers]
+    running = [asyncio.create_task(one.visit_again_and_again()) for _ in range(visitors)]
+    running.append(asyncio.create_task(one.send_from_outside(0.01)))
+    began = time.monotonic()
+    warm: list[int] = []
+    next_restart = began + every
+    while (now := time.monotonic()) < began + seconds:
+        if not warm and now > began + seconds / 4:
+            warm = [server.memory() for server in servers]
+        if next_restart < now < began + seconds - 2 * AFTERMATH:
+            next_restart = now + every
+            await one.restart(redis)
+        await asyncio.sleep(0.1)
+    one.end()
+    await asyncio.gather(*running)
+    for server, earlier, memory in zip(servers, before, warm, strict=True):
+        found = await settled(server, earlier)
+        tell(f"{server.name}: {earlier} before, {memory} bytes a quarter in, {found} at the end")
+        if found.memory > memory * 1.1 + 30_000_000:  # what is lost at every visit is far more
+            one.report.failures.append(f"{server.name}: memory {memory} -> {found.memory}")
+        if not is_no_more(found, earlier):
+            one.report.failures.append(f"{server.name}: {earlier} -> {found}")
+    return one.report
+
+
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def main() -> int:
+    """Runs what the command line asks for, and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--restart-every", type=float, default=180, help="seconds")
+    parser.add_argument("--visitors", type=int, default=500)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis = stack.enter_context(RedisServer(log_path=folder / "redis.log"))
+        os.environ |= {"DJANGO_SETTINGS_MODULE": "tests.project.settings", "REDIS_URL": redis.url}
+        django.setup()
+        servers = [
+            stack.enter_context(Server(name, PROJECT, log_path=folder / f"{name}.log"))
+            for name in SERVER_NAMES
+        ]
+        report = asyncio.run(
+            soak(
+                servers,
+                redis,
+                seconds=options.minutes * 60,
+                every=options.restart_every,
+                visitors=options.visitors,
+            )
+        )
+        for server in servers:
+            if (start := server.log.find("Traceback")) >= 0:
+                report.failures.append(f"{server.name}: {server.log[start - 500 : start + 3000]}")
+    tell(str(report))
+    return 1 if report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
