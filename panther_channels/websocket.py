@@ -5,7 +5,7 @@ import re
 from asyncio import Task
 from collections.abc import Coroutine, Iterable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -31,8 +31,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("panther_channels")
-
-_Result = TypeVar("_Result")
 
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -207,8 +205,8 @@ class Websocket(Connection):
         self._watch_token()
 
     def create_task(
-        self, coroutine: Coroutine[Any, Any, _Result], *, name: str | None = None
-    ) -> "Task[_Result]":
+        self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None
+    ) -> "Task[Any]":
         """Run a coroutine beside the hooks, for as long as the connection lasts.
 
         When the connection ends, the task is cancelled, and ``disconnect()`` waits for it, though

@@ -56,7 +56,7 @@ async def test_the_end_waits_for_what_is_cancelled():
     running = [tasks.create(work(number), None) for number in range(3)]
     await asyncio.sleep(0)
     await tasks.end()
-    assert cleaned == [0, 1, 2]
+    assert sorted(cleaned) == [0, 1, 2]
     assert all(task.cancelled() for task in running)
     assert errors == []
 
