@@ -103,10 +103,12 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
             await self._fail_or_raise(error)
         finally:
-            await self._close(Ending())  # where a middleware neither dispatched nor closed
-            await self._finish()
-            watch().leave()
-            await _database.close_old()
+            try:
+                await self._close(Ending())  # where a middleware neither dispatched nor closed
+                await self._finish()
+            finally:
+                watch().leave()
+                await _database.close_old()
 
     async def _serve(self) -> "Connection":
         # As few frames as can be: the event loop resumes through all of them for every message.

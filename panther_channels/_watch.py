@@ -7,6 +7,7 @@ message costs one addition, where a timer or a task of its own would cost more t
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -42,6 +43,20 @@ class Vigil:
         id: its connection id, once it has one.
     """
 
+    __slots__ = (
+        "_cancels",
+        "_cuts",
+        "_gone",
+        "_is_in_disconnect",
+        "_lookout",
+        "_name",
+        "_seen",
+        "_since",
+        "_task",
+        "id",
+        "socket",
+    )
+
     def __init__(self, task: "asyncio.Task[Any]", socket: Socket, name: str) -> None:
         self.id = ""
         self.socket = socket
@@ -58,11 +73,6 @@ class Vigil:
     def __str__(self) -> str:
         path = self.socket.scope["path"]
         return f"{self._name} (WebSocket {path!r}, connection {self.id or '(not accepted)'})"
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it waits for the client, as most connections do most of the time."""
-        return self.socket.received == self.socket.handled and not self._is_in_disconnect
 
     def look(self, now: float) -> None:
         """Cut off the hook that is running, where its time is over."""
@@ -128,6 +138,7 @@ class Vigil:
     def enter_disconnect(self) -> None:
         """``disconnect()`` is running."""
         self._is_in_disconnect = True
+        self.socket.handled = -1
         self._since = time.monotonic()
 
 
@@ -191,14 +202,17 @@ class Watch:
                 vigil.cut_off("has not accepted yet, and refuses the client: the server stops")
         if self._vigils:
             left = seconds * (_SPREADING + _HANDLING) - (time.monotonic() - started)
-            await asyncio.wait({asyncio.ensure_future(self._is_empty.wait())}, timeout=left)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_empty.wait(), left)
         for task in closing:
             task.cancel()
 
     def _look(self) -> None:
         now = time.monotonic()
-        for vigil in [item for item in self._vigils.values() if not item.is_idle]:
-            vigil.look(now)
+        for vigil in list(self._vigils.values()):
+            socket = vigil.socket
+            if socket.received != socket.handled:  # nearly all of them wait for their clients
+                vigil.look(now)
         self._is_scheduled = False
         if self._vigils:
             self._schedule()
