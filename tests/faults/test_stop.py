@@ -20,7 +20,7 @@ from tests.servers import Server, ServerName
 
 pytestmark = pytest.mark.faults
 
-LIMIT = 4.0
+LIMIT = 2.5
 SLACK = 6.0  # seconds that a loaded machine may take besides
 ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "tests.faults.hooks_settings",
