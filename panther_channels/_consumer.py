@@ -32,6 +32,8 @@ from panther_channels._state import (
     ending_for,
     is_refusal,
 )
+from panther_channels._tasks import Tasks
+from panther_channels._watch import OVERDUE, RESTART, Vigil, watch
 from panther_channels.connections import (
     EVENT_TYPE,
     check_close,
@@ -67,6 +69,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     channel_layer: Any = None
     channel_name: str = ""
     path_variables: dict[str, Any]
+    _vigil: Vigil
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -76,6 +79,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._in_disconnect = False
         self._is_attached = False
         self._inbox: Inbox | None = None
+        self._tasks: Tasks | None = None
         self._seat: LimitedSeat | None = None
 
     @classmethod
@@ -98,15 +102,19 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self.path_variables = dict(scope.get("url_route", {}).get("kwargs", {}))
         self._socket.receive = receive
         self._socket.asgi_send = self.base_send = send
-        await receive()  # websocket.connect
+        self._vigil = watch().enter(self._socket, type(self).__qualname__)
         try:
+            await receive()  # websocket.connect
             await middleware_chain(_serve)(connection=self)
         except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
             await self._fail_or_raise(error)
         finally:
-            await self._close(Ending())  # where a middleware neither dispatched nor closed
-            await self._finish()
-            await _database.close_old()
+            try:
+                await self._close(Ending())  # where a middleware neither dispatched nor closed
+                await self._finish()
+            finally:
+                watch().leave()
+                await _database.close_old()
 
     async def _serve(self) -> "Connection":
         # As few frames as can be: the event loop resumes through all of them for every message.
@@ -134,10 +142,14 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
 
     async def _fail_or_raise(self, error: BaseException) -> None:
         task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-            await self._socket.look_for_the_end()
-            await self._close(Ending(status.WS_1012_SERVICE_RESTART, "service restart"))
-            raise error
+        if isinstance(error, asyncio.CancelledError):
+            is_overdue = self._vigil.was_cut_off()
+            if is_overdue or task is None or task.cancelling():
+                await self._socket.look_for_the_end()
+                await self._close(OVERDUE if is_overdue else RESTART)
+                if is_overdue:
+                    return
+                raise error
         # A cancellation of something else, that a hook awaited, is an exception like others.
         if not isinstance(error, Exception | asyncio.CancelledError):
             raise error
@@ -157,16 +169,14 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if is_refusal(error) and (is_closing or state in {State.CONNECTING, State.REJECTED}):
             logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
         else:
-            logger.error(
-                "WebSocket %r, connection %s: %s failed",
-                self.scope["path"],
-                self._id or "(not accepted)",
-                type(self).__qualname__,
-                exc_info=error,
-            )
+            self._log_failure(type(self).__qualname__, error)
         await self._close(ending)
         if isinstance(error, django.db.Error):
             await _database.close_old()
+
+    def _log_failure(self, what: str, error: BaseException) -> None:
+        text, path, found = "WebSocket %r, connection %s: %s failed", self.scope["path"], self._id
+        logger.error(text, path, found or "(not accepted)", what, exc_info=error)
 
     async def _close(self, ending: Ending) -> None:
         await self._socket.close(
@@ -207,7 +217,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         socket = self._socket
         if socket.state is not State.CONNECTING or self._id:
             raise socket.illegal("accept() is legal once, and not after close()")
-        self._id = uuid4().hex
+        self._id = self._vigil.id = uuid4().hex
         try:
             await self._attach()
             if self._inbox is not None:
@@ -215,7 +225,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                 await self._inbox.join([group_name(self._id), *(self.groups or ())])
             await socket.accept(message)
         except BaseException:
-            self._id = ""  # and accept() may be tried again
+            self._id = self._vigil.id = ""  # and accept() may be tried again
             raise
         if self._inbox is not None:
             self._inbox.start(self._on_event, lambda: socket.state is OPEN)
@@ -242,12 +252,12 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
 
     async def _listen(self) -> None:
         socket, handle, database = self._socket, self.receive, _database.use
-        receive = socket.receive
+        socket.handled = 0
         if self.throttle is not None:
             handle = self.throttle.limit(handle, self.scope["path"])
         _database.close_old_soon()
         while socket.close_code is None:
-            message = await receive()
+            message = await socket.receive()  # not kept: a Lookout may take its place
             if message["type"] != "websocket.receive":
                 socket.lost(message)
             elif socket.state is OPEN:
@@ -257,6 +267,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                     await handle(message["bytes"] if text is None else text)
                 except GoneError:
                     continue  # who closed, and with what code, is known or about to be received
+                finally:
+                    socket.handled += 1
                 if database.is_open:
                     _database.close_old_soon()
 
@@ -266,15 +278,27 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         inbox, self._inbox = self._inbox, None
         seat, self._seat = self._seat, None
         self._in_disconnect, self._socket.was_accepted = self._socket.was_accepted, False
+        self._vigil.leave()
         try:
-            await _leave(seat, inbox)
+            try:
+                if self._tasks is not None:
+                    await self._tasks.end()
+            finally:
+                await _leave(seat, inbox)
         finally:
             if self._in_disconnect:
                 code = self._socket.close_code or status.WS_1006_ABNORMAL_CLOSURE
+                self._vigil.enter_disconnect()
                 try:
                     await self._guard(self.disconnect, code)
                 finally:
                     self._in_disconnect = False
+                    self._vigil.leave()
+
+    def _task_failed(self, error: BaseException) -> None:
+        if not isinstance(error, GoneError):
+            self._log_failure(f"a task of {type(self).__qualname__}", error)
+        _database.close_old_soon()
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type") if isinstance(event, Mapping) else None

@@ -81,6 +81,7 @@ class Socket:
         is_gone: whether the client, or somebody outside, ended it: not the handler.
         was_accepted: whether it was ever open.
         received: how many messages came in.
+        handled: how many of them were handled; another number while a hook is running.
         sent: how many messages went out.
     """
 
@@ -94,6 +95,7 @@ class Socket:
         self.is_gone = False
         self.was_accepted = False
         self.received = self.sent = 0
+        self.handled = -1  # until connect() has returned
 
     async def accept(self, message: Message) -> None:
         """Accept the handshake."""

@@ -18,12 +18,11 @@ from panther_channels._denial import Receive, Send, deny, respond
 from panther_channels._handshake import consumers_of, questions
 from panther_channels._origin import log_refusal, problem_with
 from panther_channels._request import Headers
+from panther_channels._watch import watch
 from panther_channels.layers.local import close_all
 from panther_channels.routing import build_url_patterns
 
 logger = logging.getLogger("panther_channels")
-
-_SHUTDOWN = 10.0  # seconds that cancelled connections have for their disconnect()
 
 Scope = MutableMapping[str, Any]
 
@@ -90,6 +89,10 @@ class Application:
             log_refusal(problem, scope["path"])
             await receive()  # websocket.connect
             await deny(scope, receive, send, status.HTTP_403_FORBIDDEN, "Origin not allowed")
+        elif watch().is_stopping:  # a handshake on a TCP connection that was there before
+            await receive()  # websocket.connect
+            code = status.HTTP_503_SERVICE_UNAVAILABLE
+            await deny(scope, receive, send, code, "Service Unavailable")
         elif scope["path"].startswith(scope.get("root_path", "")):
             await self._websocket(scope, receive, send)
         else:
@@ -102,7 +105,7 @@ class Application:
                 if self._tasks:
                     # uvicorn, out of patience with handlers, cancels them and waits for nothing
                     # else.
-                    await asyncio.wait(self._tasks, timeout=_SHUTDOWN)
+                    await asyncio.wait(self._tasks, timeout=conf.shutdown_timeout())
                 # uvicorn ends by its own signal, without closing the event loop.
                 close_all(asyncio.get_running_loop())
             await send({"type": f"{message['type']}.complete"})

@@ -50,6 +50,21 @@ def trust_daphne_root_path() -> bool:
     return bool(_setting("WS_TRUST_DAPHNE_ROOT_PATH", False))
 
 
+def connect_timeout() -> float:
+    """``WS_CONNECT_TIMEOUT``: seconds up to ``accept()``. Default: 4."""
+    return _seconds("WS_CONNECT_TIMEOUT", 4)
+
+
+def disconnect_grace() -> float:
+    """``WS_DISCONNECT_GRACE``: seconds for each hook after the client's end. Default: 5."""
+    return _seconds("WS_DISCONNECT_GRACE", 5)
+
+
+def shutdown_timeout() -> float:
+    """``WS_SHUTDOWN_TIMEOUT``: seconds from SIGTERM to the end. Default: 10."""
+    return _seconds("WS_SHUTDOWN_TIMEOUT", 10)
+
+
 def middlewares() -> tuple[Callable[..., Any], ...]:
     """``WS_MIDDLEWARES``: middleware classes or dotted paths, outermost first. Default: none."""
     value = _setting("WS_MIDDLEWARES", None) or ()
@@ -85,6 +100,13 @@ def connection_limit_action() -> str:
 def channel_layer() -> str:
     """``WS_CHANNEL_LAYER``: an alias in ``CHANNEL_LAYERS``. Default: ``"default"``."""
     return str(_setting("WS_CHANNEL_LAYER", "default"))
+
+
+def _seconds(name: str, default: float) -> float:
+    value = _setting(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ImproperlyConfigured(f"{name} must be a number of seconds above 0, not {value!r}.")
+    return float(value)
 
 
 def _count(name: str) -> int | None:

@@ -2,7 +2,8 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from asyncio import Task
+from collections.abc import Coroutine, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +14,7 @@ from panther_channels._consumer import Connection
 from panther_channels._encoding import to_json
 from panther_channels._request import Address, Headers, query_params
 from panther_channels._state import OPEN, Ending, State
+from panther_channels._tasks import Tasks
 from panther_channels.connections import (
     check_close,
     close_user_websockets,
@@ -201,6 +203,29 @@ class Websocket(Connection):
             )
         await refresh(self, token)
         self._watch_token()
+
+    def create_task(
+        self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None
+    ) -> "Task[Any]":
+        """Run a coroutine beside the hooks, for as long as the connection lasts.
+
+        When the connection ends, the task is cancelled, and ``disconnect()`` waits for it, though
+        not longer than two seconds. An exception is logged, and the connection goes on. Unlike
+        :func:`asyncio.create_task`, nobody has to keep the task.
+
+        Args:
+            coroutine: what to run.
+            name: of the task, for logs.
+
+        Raises:
+            WebsocketError: the connection has ended.
+        """
+        if self._socket.state not in {State.CONNECTING, OPEN}:
+            coroutine.close()  # or Python warns that it was never awaited
+            raise self._socket.illegal("create_task() is legal up to the end of the connection")
+        if self._tasks is None:
+            self._tasks = Tasks(self._task_failed)
+        return self._tasks.create(coroutine, name)
 
     async def connect(self, *args: Any, **path_variables: Any) -> None:
         """Decide on the connection: ``accept()`` it, or leave it, which refuses it (HTTP 403).

@@ -1,6 +1,5 @@
 import asyncio
 
-from panther_channels.exceptions import WebsocketError
 from panther_channels.websocket import GenericWebsocket
 
 
@@ -9,17 +8,11 @@ class Ticker(GenericWebsocket):
 
     async def connect(self):
         await self.accept()
-        self.ticking = asyncio.create_task(self.tick())
+        self.create_task(self.tick())
 
     async def tick(self):
         number = 0
-        while self.is_connected:
-            try:
-                await self.send(number)
-            except WebsocketError:
-                return  # the client went away while this was on its way
+        while True:
+            await self.send(number)
             number += 1
             await asyncio.sleep(1)
-
-    async def disconnect(self, code: int):
-        self.ticking.cancel()

@@ -7,6 +7,7 @@ says what daphne does without it, and has a test that fails once daphne no longe
 import asyncio
 import logging
 import re
+import time
 from collections.abc import Iterable, Iterator
 from http.client import responses
 from typing import Any
@@ -17,11 +18,13 @@ from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
 from daphne import ws_protocol
 from daphne.utils import HEADER_NAME_RE
 from django.conf import settings
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.interfaces import IListeningPort, ISSLTransport
 
 from panther_channels import conf, status
 from panther_channels._logs import redact
+from panther_channels._watch import watch
 
 logger = logging.getLogger("panther_channels")
 
@@ -277,17 +280,28 @@ def _log_action(server: Any, protocol: str, action: str, details: dict[str, Any]
     _daphne_log_action(server, protocol, action, details)
 
 
-def _kill_all_applications(server: Any) -> Deferred[object] | None:
-    """The server's end: cancels all applications, and waits for them as long as after a disconnect.
+def _kill_all_applications(server: Any) -> Deferred[object]:
+    """The server's end: closes the ports, then our connections, and cancels what is left then.
 
-    daphne cancels nobody if one connection has no application (KeyError), and stops waiting as soon
-    as one has ended.
+    daphne goes on accepting connections, sends no close frames, cancels nobody if one connection
+    has no application (KeyError), and stops waiting as soon as one has ended.
     """
+    return Deferred.fromFuture(asyncio.ensure_future(_stop(server)))
+
+
+async def _stop(server: Any) -> None:
+    started = time.monotonic()
+    seconds = server.application_close_timeout
+    if settings.configured:
+        seconds = conf.shutdown_timeout()
+    readers: Any = reactor
+    for reader in readers.getReaders():
+        if IListeningPort.providedBy(reader):
+            reader.stopListening()
+    await watch().stop(seconds)
     applications = [entry.get("application_instance") for entry in server.connections.values()]
     pending = [each for each in applications if each is not None and not each.done()]
     for application in pending:
         application.cancel()
-    if not pending:
-        return None
-    ended = asyncio.wait(pending, timeout=server.application_close_timeout)
-    return Deferred.fromFuture(asyncio.ensure_future(ended))
+    if pending:
+        await asyncio.wait(pending, timeout=seconds - (time.monotonic() - started))

@@ -504,9 +504,13 @@ async def test_a_task_ends_with_its_connection():
             await super().connect()
             tickers.append(self)
 
+        async def disconnect(self, code):
+            assert not self._tasks._tasks
+
     async with serve({"": Watched}).connect("/") as ws:
         assert await ws.receive() == "0"
-    assert tickers[0].ticking.cancelling()
+        (ticking,) = tickers[0]._tasks._tasks
+    assert ticking.cancelled()
 
 
 # Testing

@@ -60,6 +60,27 @@ def test_bad_middlewares_name_the_setting(value: object):
     assert str(caught.value).startswith("WS_MIDDLEWARES")
 
 
+SECONDS = {
+    "WS_CONNECT_TIMEOUT": (conf.connect_timeout, 4),
+    "WS_DISCONNECT_GRACE": (conf.disconnect_grace, 5),
+    "WS_SHUTDOWN_TIMEOUT": (conf.shutdown_timeout, 10),
+}
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_seconds(name: str):
+    read, default = SECONDS[name]
+    assert read() == default
+    with override_settings(**{name: 0.5}):
+        assert read() == 0.5
+    for value in (0, -1, "4", None, True, float("nan")):
+        with (
+            override_settings(**{name: value}),
+            pytest.raises(ImproperlyConfigured, match=f"^{name} must be a number of seconds"),
+        ):
+            read()
+
+
 def test_channel_layer():
     assert conf.channel_layer() == "default"
     with override_settings(WS_CHANNEL_LAYER="sockets"):

@@ -135,16 +135,15 @@ async def test_the_end_cancels_only_what_runs():
     loop = asyncio.get_running_loop()
     running, done = loop.create_future(), loop.create_future()
     done.set_result(None)
-    waiting = daphne._kill_all_applications(StandInServer(None, done, running))
-    assert waiting is not None
-    await waiting.asFuture(loop)
+    await daphne._kill_all_applications(StandInServer(None, done, running)).asFuture(loop)
     assert running.cancelled()
     assert done.result() is None
 
 
 async def test_the_end_without_applications():
-    assert daphne._kill_all_applications(StandInServer()) is None
-    assert daphne._kill_all_applications(StandInServer(None)) is None
+    loop = asyncio.get_running_loop()
+    for server in (StandInServer(), StandInServer(None)):
+        await asyncio.wait_for(daphne._kill_all_applications(server).asFuture(loop), 1)
 
 
 class RootPathServer:
