@@ -16,11 +16,12 @@ import django.db
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from panther_channels import _database, conf, status
-from panther_channels._encoding import from_event
+from panther_channels._encoding import from_event, size_of
 from panther_channels._expiry import deadlines, expiry_of
 from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
 from panther_channels._inbox import Inbox, event_handler, is_ours
 from panther_channels._path_variables import parameters
+from panther_channels._slow import SlowClient
 from panther_channels._state import (
     OPEN,
     Ending,
@@ -30,6 +31,7 @@ from panther_channels._state import (
     State,
     ending_for,
     is_refusal,
+    too_large,
 )
 from panther_channels.connections import (
     EVENT_TYPE,
@@ -71,6 +73,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._in_disconnect = False
         self._is_attached = False
         self._inbox: Inbox | None = None
+        self._slow: SlowClient | None = None
 
     @classmethod
     def declared(cls, name: str) -> Any:
@@ -158,6 +161,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await _database.close_old()
 
     async def _close(self, ending: Ending) -> None:
+        if self._slow is not None and self._socket.state is OPEN:
+            self._slow.unblock()
         await self._socket.close(
             ending, with_code=self.reject_with_close_code, subprotocol=self.default_subprotocol
         )
@@ -181,11 +186,13 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self._is_attached:
             return
         self._is_attached = True
+        self._slow = SlowClient(self._socket)
         layer = find_channel_layer()
         if layer is not None:
             self.channel_layer = layer
             self.channel_name = await layer.new_channel()
             self._inbox = Inbox(layer, self.channel_name)
+            self._inbox.bound(conf.max_send_buffer(), self._slow.overflow)
 
     async def _accept(self, message: Message) -> None:
         socket = self._socket
@@ -201,6 +208,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         except BaseException:
             self._id = ""  # and accept() may be tried again
             raise
+        if self._slow is not None:
+            self._slow.watch(self._id)
         if self._inbox is not None:
             self._inbox.start(self._on_event, lambda: socket.state is OPEN)
         self._watch_token()
@@ -220,7 +229,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
 
     async def _listen(self) -> None:
         socket, handle, database = self._socket, self.receive, _database.use
-        receive = socket.receive
+        receive, limit = socket.receive, conf.max_message_size()
+        harmless = limit // 4  # characters, of which each has four bytes at most
         _database.close_old_soon()
         while socket.close_code is None:
             message = await receive()
@@ -229,8 +239,12 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             elif socket.state is OPEN:
                 socket.received += 1
                 text = message.get("text")
+                data = message["bytes"] if text is None else text
+                if len(data) > harmless and size_of(data) > limit:
+                    await self._close(Ending(status.WS_1009_MESSAGE_TOO_BIG, too_large(limit)))
+                    continue
                 try:
-                    await handle(message["bytes"] if text is None else text)
+                    await handle(data)
                 except GoneError:
                     continue  # who closed, and with what code, is known or about to be received
                 if database.is_open:
@@ -239,6 +253,9 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     async def _finish(self) -> None:
         if self.token is not None:
             deadlines().discard(self._expire)
+        slow, self._slow = self._slow, None
+        if slow is not None:
+            slow.release()
         inbox, self._inbox = self._inbox, None
         self._in_disconnect, self._socket.was_accepted = self._socket.was_accepted, False
         try:

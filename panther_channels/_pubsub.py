@@ -12,9 +12,10 @@ wrong when the network is cut:
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
-from channels_redis.pubsub import RedisSingleShardConnection
+from channels_redis.pubsub import RedisPubSubLoopLayer, RedisSingleShardConnection
 
 logger = logging.getLogger("panther_channels")
 
@@ -30,6 +31,45 @@ def install() -> None:
     """Replace the receiver in this process. A second call does nothing."""
     RedisSingleShardConnection._do_receiving = _do_receiving
     RedisSingleShardConnection._ensure_receiver = _ensure_receiver_and_connection
+    RedisPubSubLoopLayer.bound_channel = _bound_channel
+
+
+class BoundedQueue(asyncio.Queue[bytes]):
+    """A channel's queue with a limit in bytes: in channels_redis everything may wait.
+
+    `_put` and `_get` are the methods that asyncio has for subclasses to override.
+
+    Args:
+        limit: bytes, which one message alone may exceed.
+        overflow: called once, when there is more; all that comes then is dropped.
+    """
+
+    def __init__(self, limit: int, overflow: Callable[[], None]) -> None:
+        super().__init__()
+        self._limit = limit
+        self._overflow: Callable[[], None] | None = overflow
+        self._size = 0
+
+    def _put(self, item: bytes) -> None:
+        if self._overflow is None:
+            return
+        super()._put(item)
+        self._size += len(item)
+        if self._size > self._limit and self.qsize() > 1:
+            overflow, self._overflow = self._overflow, None
+            while not self.empty():
+                self._get()
+            overflow()
+
+    def _get(self) -> bytes:
+        item: bytes = super()._get()
+        self._size -= len(item)
+        return item
+
+
+def _bound_channel(layer: Any, channel: str, limit: int, overflow: Callable[[], None]) -> None:
+    """As `LocalChannelLayer.bound_channel`, for a channel in which nothing waits yet."""
+    layer.channels[channel] = BoundedQueue(limit, overflow)
 
 
 def _ensure_receiver_and_connection(shard: Any) -> None:

@@ -6,7 +6,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+from channels_redis.pubsub import (
+    RedisPubSubChannelLayer,
+    RedisPubSubLoopLayer,
+    RedisSingleShardConnection,
+)
 from redis import Redis
 
 from panther_channels import _pubsub
@@ -18,6 +22,7 @@ SECONDS = 20.0
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     # monkeypatch puts back what was there.
+    monkeypatch.setattr(RedisPubSubLoopLayer, "bound_channel", None, raising=False)
     for name in ("_do_receiving", "_ensure_receiver"):
         original = getattr(RedisSingleShardConnection, name)
         monkeypatch.setattr(RedisSingleShardConnection, name, original)
@@ -113,3 +118,40 @@ async def test_new_connections_while_an_old_one_is_made_again(
     await pubsub.group_send("pubsub-3", {"n": 1})
     assert await received(pubsub, channel) == {"n": 1}
     assert "There is no connection" not in caplog.text
+
+
+async def test_a_queue_with_a_limit_in_bytes():
+    overflows: list[int] = []
+    queue = _pubsub.BoundedQueue(10, lambda: overflows.append(1))
+    queue.put_nowait(b"x" * 20)  # a single message may have any size
+    assert await queue.get() == b"x" * 20
+    for _ in range(5):
+        queue.put_nowait(b"xx")
+    assert overflows == []
+    for _ in range(5):
+        queue.put_nowait(b"xx")
+    assert overflows == [1]
+    assert queue.empty()
+
+
+async def test_who_waits_at_a_queue_that_overflowed_goes_on_waiting():
+    queue = _pubsub.BoundedQueue(1, lambda: None)
+    for _ in range(2):
+        queue.put_nowait(b"xx")
+    getting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    queue.put_nowait(b"xx")
+    await asyncio.wait({getting}, timeout=0.05)
+    assert not getting.done()
+    getting.cancel()
+
+
+async def test_a_bound_channel(pubsub: Any):
+    channel = await pubsub.new_channel()
+    overflow = asyncio.Event()
+    pubsub.bound_channel(channel, 1000, overflow.set)
+    await pubsub.send(channel, {"n": 1})
+    assert await received(pubsub, channel) == {"n": 1}
+    for _ in range(2):
+        await pubsub.send(channel, {"text": "x" * 600})
+    await asyncio.wait_for(overflow.wait(), SECONDS)
