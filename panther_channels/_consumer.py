@@ -15,11 +15,12 @@ from uuid import uuid4
 import django.db
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from panther_channels import _database, conf, status
-from panther_channels._encoding import from_event, size_of
+from panther_channels import _database, _outage, conf, status
+from panther_channels._encoding import checked_text, from_event, size_of
 from panther_channels._expiry import deadlines, expiry_of
 from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
 from panther_channels._inbox import Inbox, event_handler, is_ours
+from panther_channels._limits import LimitedSeat, take_seat
 from panther_channels._path_variables import parameters
 from panther_channels._slow import SlowClient
 from panther_channels._state import (
@@ -35,11 +36,14 @@ from panther_channels._state import (
 )
 from panther_channels.connections import (
     EVENT_TYPE,
+    check_close,
     close_event,
     find_channel_layer,
     group_name,
     user_group,
 )
+from panther_channels.exceptions import ChannelLayerError
+from panther_channels.throttling import Throttle
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
@@ -54,6 +58,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
 
     close_on_token_expiry: bool | None = None  # None: the setting WS_CLOSE_ON_TOKEN_EXPIRY
     reject_with_close_code = False
+    throttle: Throttle | None = None
 
     user: Any = None
     token: Any = None
@@ -74,6 +79,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._is_attached = False
         self._inbox: Inbox | None = None
         self._slow: SlowClient | None = None
+        self._seat: LimitedSeat | None = None
 
     @classmethod
     def declared(cls, name: str) -> Any:
@@ -145,6 +151,11 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if isinstance(error, GoneError):
             return
         ending, state = ending_for(error), self._socket.state
+        if isinstance(error, ChannelLayerError):
+            done = "refused" if state is State.CONNECTING else "closed"
+            _outage.log.add(self.scope["path"], done, error)
+            await self._close(ending)
+            return
         is_closing = state is OPEN and ending.code != status.WS_1011_INTERNAL_ERROR
         if is_refusal(error) and (is_closing or state in {State.CONNECTING, State.REJECTED}):
             logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
@@ -178,6 +189,11 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await self._attach()
             if (group := user_group(self.user)) is not None and self._inbox is not None:
                 await self._inbox.join([group])  # before connect(), which may take its time
+            self._seat = await take_seat(
+                self.user, self.scope.get("client"), self.channel_layer, self._give_way
+            )
+            if self._seat is not None and self._id:
+                self._seat.open()  # a middleware has accepted already
             self._watch_token()
             with suppress(GoneError):  # its code is yet to be received
                 await self.connect(**arguments)
@@ -190,7 +206,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         layer = find_channel_layer()
         if layer is not None:
             self.channel_layer = layer
-            self.channel_name = await layer.new_channel()
+            self.channel_name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)
             self._inbox = Inbox(layer, self.channel_name)
             self._inbox.bound(conf.max_send_buffer(), self._slow.overflow)
 
@@ -212,6 +228,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             self._slow.watch(self._id)
         if self._inbox is not None:
             self._inbox.start(self._on_event, lambda: socket.state is OPEN)
+        if self._seat is not None:
+            self._seat.open()
         self._watch_token()
 
     def _watch_token(self) -> None:
@@ -227,10 +245,16 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         event = close_event(status.WS_1008_POLICY_VIOLATION, "token expired")
         await self._guard(self._on_outside, event)
 
+    async def _give_way(self) -> None:
+        event = close_event(status.WS_1008_POLICY_VIOLATION, "too many connections")
+        await self._guard(self._on_outside, event)
+
     async def _listen(self) -> None:
         socket, handle, database = self._socket, self.receive, _database.use
         receive, limit = socket.receive, conf.max_message_size()
         harmless = limit // 4  # characters, of which each has four bytes at most
+        if self.throttle is not None:
+            handle = self.throttle.limit(handle, self.scope["path"])
         _database.close_old_soon()
         while socket.close_code is None:
             message = await receive()
@@ -257,10 +281,10 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if slow is not None:
             slow.release()
         inbox, self._inbox = self._inbox, None
+        seat, self._seat = self._seat, None
         self._in_disconnect, self._socket.was_accepted = self._socket.was_accepted, False
         try:
-            if inbox is not None:
-                await inbox.leave()
+            await _leave(seat, inbox)
         finally:
             if self._in_disconnect:
                 code = self._socket.close_code or status.WS_1006_ABNORMAL_CLOSURE
@@ -270,7 +294,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                     self._in_disconnect = False
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
-        kind = event.get("type")
+        kind = event.get("type") if isinstance(event, Mapping) else None
         if kind == EVENT_TYPE:
             await self._guard(self._on_outside, event)
         elif isinstance(kind, str) and (name := event_handler(self._class, kind)):
@@ -287,15 +311,36 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         socket = self._socket
         if socket.state is not OPEN:
             return
-        if "close" in event:
+        try:
+            is_close, is_json, data = "close" in event, False, None
+            if is_close:
+                check_close(event["code"], event["close"])
+            elif is_json := "json" in event and is_ours(self._class, "send"):
+                data = checked_text(event["json"])
+            else:
+                data = from_event(event)
+        except (LookupError, TypeError, ValueError) as error:
+            # Another version of this package, or a stranger.
+            logger.warning("%s ignored an event: %r", type(self).__qualname__, error)
+            return
+        if is_close:
             socket.is_gone = True
             await self.close(code=event["code"], reason=event["close"])
             socket.is_gone = socket.state is not OPEN  # an overridden close() may decline
-        elif "json" in event and is_ours(self._class, "send"):
+        elif is_json:
             socket.sent += 1
-            await socket.emit({"type": "websocket.send", "text": event["json"]})
+            await socket.emit({"type": "websocket.send", "text": data})
         else:
-            await self.send(data=from_event(event))
+            await self.send(data=data)
+
+
+async def _leave(seat: LimitedSeat | None, inbox: Inbox | None) -> None:
+    try:
+        if seat is not None:
+            await seat.leave()
+    finally:
+        if inbox is not None:
+            await inbox.leave()
 
 
 def _serve(connection: Connection) -> Awaitable[Connection]:

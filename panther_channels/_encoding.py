@@ -53,10 +53,25 @@ def from_event(event: Mapping[str, Any]) -> Any:
 
     Raises:
         LookupError: the event carries none of the fields.
-        ValueError: what it carries can't be decoded.
+        TypeError: what it carries is no ``str``.
+        ValueError: it can't be decoded.
     """
     if "text" in event:
-        return event["text"]
+        return checked_text(event["text"])
     if "base64" in event:
-        return b64decode(event["base64"])
-    return orjson.loads(event["json"])
+        return b64decode(checked_text(event["base64"]))
+    return orjson.loads(checked_text(event["json"]))
+
+
+def checked_text(value: Any) -> str:
+    """A value itself, if it is text that UTF-8 can say.
+
+    Raises:
+        TypeError: it is no ``str``.
+        UnicodeEncodeError: it holds a lone surrogate.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"The text of a message is a str, not {value!r}.")
+    if not value.isascii():
+        value.encode()
+    return value

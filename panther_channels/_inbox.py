@@ -10,6 +10,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+from panther_channels._outage import TO_JOIN, limited
 from panther_channels._redis_core import memberships
 
 logger = logging.getLogger("panther_channels")
@@ -58,11 +59,15 @@ class Inbox:
         self._has_left = False
 
     async def join(self, groups: Iterable[str]) -> None:
-        """Become a member of groups, all of which :meth:`leave` leaves."""
+        """Become a member of groups, all of which :meth:`leave` leaves.
+
+        Raises:
+            ChannelLayerError: the layer is in trouble.
+        """
         add = self._layer.group_add if self._memberships is None else self._memberships.add
         for group in groups:
             self._groups.append(group)
-            await add(group, self._name)
+            await limited(add(group, self._name), TO_JOIN)
 
     def bound(self, limit: int, overflow: Callable[[], None]) -> None:
         """Call ``overflow()`` once when more bytes than ``limit`` wait here, and drop the rest.
@@ -77,6 +82,7 @@ class Inbox:
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:
         """Hand every event to ``handle``, one after the other, for as long as ``wanted()``."""
+        self._waiting = True  # and not in work, should leave() come before the task has begun
         self._task = asyncio.create_task(self._pump(handle, wanted))
 
     async def leave(self) -> None:
@@ -111,7 +117,9 @@ class Inbox:
             try:
                 event = await receive(self._name)
             except Exception as error:
-                if kept is None or not kept.has_noted(error, self._name):
+                if _is_odd(error):
+                    logger.warning("A message of the channel layer can't be read: %r", error)
+                elif kept is None or not kept.has_noted(error, self._name):
                     logger.exception("The channel layer failed; it is asked again.")
                 delay = again_at - time.monotonic()
                 if kept is None:
@@ -135,6 +143,11 @@ class Inbox:
                 return
             with suppress(Exception):
                 receiving.result()
+
+
+def _is_odd(error: Exception) -> bool:
+    """Whether the failure is of one message, which some other process has sent."""
+    return isinstance(error, ValueError | TypeError | LookupError)
 
 
 async def _cancel(task: "asyncio.Future[Any]") -> None:

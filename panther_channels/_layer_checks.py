@@ -47,13 +47,13 @@ def check_memory_layer(**_kwargs: Any) -> list[CheckMessage]:
 
 
 def check_local_layer(**_kwargs: Any) -> list[CheckMessage]:
-    """E009: the local layer can't have its directory."""
+    """E011: the local layer can't have its directory."""
     if issubclass(_layer_class(), LocalChannelLayer):
         try:
             channel_layers.make_backend(conf.channel_layer())
         except ImproperlyConfigured as error:
             hint = "It is a short path, in a directory to which the user of the server may write."
-            return [Error(str(error), hint=hint, id="panther_channels.E009")]
+            return [Error(str(error), hint=hint, id="panther_channels.E011")]
     return []
 
 

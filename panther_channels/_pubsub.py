@@ -1,127 +1,197 @@
-"""How a connection to Redis is received from and renewed, in place of channels_redis's own way.
+"""How a process is connected to Redis by pub/sub, in place of channels_redis's own way.
 
-Written for the pub/sub layer of channels_redis 4.3.0 with redis-py 8.1.0. There, two things go
-wrong when the network is cut:
+Written for the pub/sub layer of channels_redis 4.3.0 with redis-py 8.1.0. There, this goes wrong:
 
-* The kernel gives the connection up with ETIMEDOUT, by TCP keepalive. To Python that is the
-  `TimeoutError` which redis-py takes for "no message yet": the receiver asks again and again, never
-  waits, and the event loop stands still for good.
+* After an outage the receiver waits for a second. What is sent meanwhile is lost, and its sender
+  isn't told, although Redis told that nobody got it.
+* A subscription counts as soon as it is written. A Redis that is silent never takes it.
+* When the kernel gives the connection up with ETIMEDOUT, by TCP keepalive, that is to Python the
+  `TimeoutError` which redis-py takes for "no message yet": the receiver asks again and again, and
+  the event loop stands still for good.
 * The receiver and a new subscription connect the same connection at the same time, and read each
-  other's answers. Both fail, and try again at the same time.
+  other's answers.
+* Leaving takes a connection to Redis: without one, each client that goes leaves a traceback in the
+  log, and a subscription for ever.
+
+Here one task alone connects and reads. Others say what they want, and write it if there is a
+connection; whenever it is made, everything that is wanted is subscribed to.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from contextlib import suppress
 from typing import Any
 
-from channels_redis.pubsub import RedisPubSubLoopLayer, RedisSingleShardConnection
+from channels_redis import pubsub
+from channels_redis.pubsub import RedisSingleShardConnection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from panther_channels._queue import bound_channel
 
 logger = logging.getLogger("panther_channels")
 
-_POLL = 0.1  # seconds in which a first subscription, or a cancellation, is noticed
-_CONNECT = 5.0  # seconds for a connection with its subscriptions; so long nobody can publish
-_PAUSE = 0.5  # seconds between two attempts
-
-
-_ensure_receiver = RedisSingleShardConnection._ensure_receiver
+_PAUSE = 0.1  # seconds between two attempts to connect, or to find a receiver
+_CONNECT = 5.0  # seconds for one attempt
+_CONFIRM = 5.0  # seconds for the answer to a subscription
+_READ = 1.0  # seconds after which a silent connection is looked at
+_GRACE = 2.0  # seconds after an outage in which somebody may have to subscribe again
+_CHUNK = 1000  # subscriptions in one command
 
 
 def install() -> None:
-    """Replace the receiver in this process. A second call does nothing."""
-    RedisSingleShardConnection._do_receiving = _do_receiving
-    RedisSingleShardConnection._ensure_receiver = _ensure_receiver_and_connection
-    RedisPubSubLoopLayer.bound_channel = _bound_channel
+    """Replace the connections that this process makes from here on. A second call does nothing."""
+    pubsub.RedisSingleShardConnection = Shard
+    pubsub.RedisPubSubLoopLayer.bound_channel = bound_channel
 
 
-class BoundedQueue(asyncio.Queue[bytes]):
-    """A channel's queue with a limit in bytes: in channels_redis everything may wait.
+class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis has no types
+    """The connections of one event loop to one Redis: one that receives, and some that send."""
 
-    `_put` and `_get` are the methods that asyncio has for subclasses to override.
+    def __init__(self, host: Any, channel_layer: Any) -> None:
+        super().__init__(host, channel_layer)
+        self._receive_task: asyncio.Task[None] | None = None
+        self._wanted: dict[str, asyncio.Event] = {}  # and whether Redis has ever confirmed it
+        self._connection: Any = None
+        self._failed_at = -_GRACE  # when the latest outage was seen, on the monotonic clock
+        self._is_away = False  # and was logged
 
-    Args:
-        limit: bytes, which one message alone may exceed.
-        overflow: called once, when there is more; all that comes then is dropped.
-    """
+    async def publish(self, channel: str, message: bytes) -> None:
+        """Hand a message to Redis, and after an outage to somebody who has subscribed again.
 
-    def __init__(self, limit: int, overflow: Callable[[], None]) -> None:
-        super().__init__()
-        self._limit = limit
-        self._overflow: Callable[[], None] | None = overflow
-        self._size = 0
+        Raises:
+            redis.exceptions.RedisError: Redis failed.
+        """
+        has_failed = False
+        async with self._lock:  # which keeps the order
+            while True:
+                self._ensure_redis()
+                try:
+                    receivers = await self._redis.publish(channel, message)
+                except RedisConnectionError:
+                    self._failed_at = time.monotonic()
+                    if has_failed:
+                        raise
+                    # It was a connection from before an outage, and the others are as well.
+                    has_failed = True
+                    await self._redis.connection_pool.disconnect(inuse_connections=False)
+                    continue
+                if receivers or time.monotonic() - self._failed_at > _GRACE:
+                    return
+                await asyncio.sleep(_PAUSE)
 
-    def _put(self, item: bytes) -> None:
-        if self._overflow is None:
-            return
-        super()._put(item)
-        self._size += len(item)
-        if self._size > self._limit and self.qsize() > 1:
-            overflow, self._overflow = self._overflow, None
-            while not self.empty():
-                self._get()
-            overflow()
+    async def subscribe(self, channel: str) -> None:
+        """Subscribe, and wait until Redis has confirmed it.
 
-    def _get(self) -> bytes:
-        item: bytes = super()._get()
-        self._size -= len(item)
-        return item
-
-
-def _bound_channel(layer: Any, channel: str, limit: int, overflow: Callable[[], None]) -> None:
-    """As `LocalChannelLayer.bound_channel`, for a channel in which nothing waits yet."""
-    layer.channels[channel] = BoundedQueue(limit, overflow)
-
-
-def _ensure_receiver_and_connection(shard: Any) -> None:
-    """What a subscription calls, with the lock, before it goes out."""
-    _ensure_receiver(shard)
-    connection = shard._pubsub.connection
-    if connection is not None and _is_lost(connection):
-        connection._close()  # so that subscribe() connects
-
-
-async def _do_receiving(shard: Any) -> None:
-    while True:
+        Raises:
+            redis.exceptions.TimeoutError: there was no answer within five seconds. Groups are
+                subscribed to when Redis is back; a channel is forgotten.
+        """
+        if self._receive_task is None or self._receive_task.done():
+            self._receive_task = asyncio.ensure_future(self._do_receiving())
+        confirmed = self._wanted.get(channel)
+        if confirmed is None:
+            confirmed = self._wanted[channel] = asyncio.Event()
+            self._write("SUBSCRIBE", channel)
         try:
-            if shard._pubsub and shard._pubsub.subscribed:
-                shard._receive_message(await _next_message(shard))
-            else:
-                await asyncio.sleep(_POLL)
-        except Exception as error:  # noqa: BLE001 - nobody would start this task again
-            logger.warning("There is no connection to Redis: %r", error)
+            async with asyncio.timeout(_CONFIRM):
+                await confirmed.wait()
+        except BaseException as error:
+            if self.channel_layer.channels.pop(channel, None) is not None:
+                await self.unsubscribe(channel)  # nobody will ever know its name
+            if isinstance(error, TimeoutError):
+                raise RedisTimeoutError("Redis confirmed no subscription") from None
+            raise
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Unsubscribe; needs no answer, and no Redis."""
+        if self._wanted.pop(channel, None) is not None:
+            self._write("UNSUBSCRIBE", channel)
+
+    async def flush(self) -> None:
+        """Forget all subscriptions, and close the connections."""
+        self._wanted.clear()
+        task, self._receive_task = self._receive_task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CONNECT)
+        await super().flush()
+
+    def _write(self, *command: str) -> None:
+        # Not by send_command(), which would connect, and wait. What is written too late to arrive
+        # is made up for by the next connection.
+        if self._connection is not None and self._connection.is_connected:
+            packed = self._connection.pack_command(*command)
+            self._connection._writer.writelines(packed)
+
+    async def _do_receiving(self) -> None:
+        while True:
+            try:
+                await self._connect()
+                while True:
+                    await self._receive()
+            except Exception as error:  # noqa: BLE001 - nobody would start this task again
+                self._fail(error)
+            finally:
+                await self._disconnect()
             await asyncio.sleep(_PAUSE)
 
+    async def _connect(self) -> None:
+        self._ensure_redis()
+        connection = self._redis.connection_pool.make_connection()
+        try:
+            async with asyncio.timeout(_CONNECT):
+                await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self._connection = connection
+        names = list(self._wanted)
+        for start in range(0, len(names), _CHUNK):
+            self._write("SUBSCRIBE", *names[start : start + _CHUNK])
+        if self._is_away:
+            self._is_away = False
+            self._failed_at = time.monotonic()
+            logger.warning("Redis is back: %d subscriptions were made again.", len(names))
 
-async def _next_message(shard: Any) -> Any:
-    pubsub = shard._pubsub
-    connection = pubsub.connection
-    # subscribe() holds the lock while it connects and reads the answers to that.
-    if shard._lock.locked() or _is_lost(connection):
-        async with shard._lock:
-            if _is_lost(connection):
-                logger.warning("The connection to Redis is lost, and made again.")
-                await _connect(connection)
-    await pubsub.check_health()
-    # Not get_message(), which would connect by itself, without the lock.
-    response = await connection.read_response(
-        timeout=_POLL, disconnect_on_error=False, push_request=True
-    )
-    if response is None or response in pubsub.health_check_response:
-        return None
-    return await pubsub.handle_message(response, ignore_subscribe_messages=True)
+    async def _receive(self) -> None:
+        connection = self._connection
+        interval = connection.health_check_interval
+        if interval and asyncio.get_running_loop().time() > connection.next_health_check:
+            self._write("PING")
+        response = await connection.read_response(
+            timeout=_READ, disconnect_on_error=False, push_request=True
+        )
+        if response is None and _is_lost(connection):
+            raise RedisConnectionError("the connection was lost")
+        if not isinstance(response, list) or len(response) < 3:  # silence, or the answer to PING
+            return
+        kind, name, data = response[:3]
+        name = name.decode() if isinstance(name, bytes) else name
+        if kind in (b"message", "message"):
+            self._receive_message({"channel": name, "data": data})
+        elif kind in (b"subscribe", "subscribe") and name in self._wanted:
+            self._wanted[name].set()
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(Exception):  # it is lost anyway
+                await connection.disconnect(nowait=True)
+
+    def _fail(self, error: Exception) -> None:
+        """Note an outage; logged once, until there is a connection again."""
+        self._failed_at = time.monotonic()
+        if not self._is_away:
+            self._is_away = True
+            logger.error(
+                "The connection to Redis is lost: %s. Connections of clients stay open, and are "
+                "out of reach until it is back.",
+                (str(error) or type(error).__name__).rstrip("."),
+            )
 
 
 def _is_lost(connection: Any) -> bool:
     reader = connection._reader
     return reader is None or reader.exception() is not None or reader.at_eof()
-
-
-async def _connect(connection: Any) -> None:
-    await connection.disconnect(nowait=True)
-    try:
-        async with asyncio.timeout(_CONNECT):
-            await connection.connect()  # and subscribe to all that was subscribed to
-    except BaseException:
-        # Else it passes for connected, half-way through.
-        await connection.disconnect(nowait=True)
-        raise

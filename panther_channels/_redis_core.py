@@ -8,10 +8,12 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
-from panther_channels._renewal import Shard, is_trouble
+from panther_channels._outage import is_trouble
+from panther_channels._renewal import Shard
 
 logger = logging.getLogger("panther_channels")
 
@@ -36,6 +38,7 @@ class Memberships:
         self._task: asyncio.Task[None] | None = None
         self._dismissed: dict[asyncio.Task[None], str] = {}
         self._has_told = False
+        layer._clean_receive_backup = partial(_clean_quietly, layer)
 
     async def add(self, group: str, channel: str) -> None:
         """Add a channel to a group, and keep it there.
@@ -138,6 +141,12 @@ class Memberships:
         if self._task is not None and not any(shard.gone for shard in self._shards):
             self._task.cancel()
             self._task = None
+
+
+async def _clean_quietly(layer: Any, index: int, channel: str) -> None:
+    # A task that nobody awaits: what it raises in an outage would be one more traceback.
+    with suppress(OSError, sys.modules["redis"].RedisError):
+        await type(layer)._clean_receive_backup(layer, index, channel)
 
 
 _memberships: "WeakValueDictionary[tuple[Any, Any], Memberships]" = WeakValueDictionary()

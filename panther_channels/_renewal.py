@@ -7,11 +7,12 @@ of its connections. What is used of the inside of channels_redis is that of its 
 
 import asyncio
 import logging
-import sys
 import time
 from collections.abc import Awaitable
 from typing import Any
 from uuid import uuid4
+
+from panther_channels._outage import is_trouble
 
 logger = logging.getLogger("panther_channels")
 
@@ -105,11 +106,6 @@ class Shard:
     def _key(self, group: str) -> bytes:
         key: bytes = self._layer._group_key(group)  # noqa: SLF001 - see the head of the file
         return key
-
-
-def is_trouble(error: BaseException) -> bool:
-    """Whether an exception says all there is to know, without its traceback."""
-    return isinstance(error, OSError | sys.modules["redis"].RedisError)
 
 
 def _chunks(members: dict[Member, None]) -> list[list[Member]]:

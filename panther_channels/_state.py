@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from panther_channels import status
 from panther_channels._denial import deny
-from panther_channels.exceptions import BaseError, WebsocketError
+from panther_channels.exceptions import BaseError, ChannelLayerError, WebsocketError
 
 logger = logging.getLogger("panther_channels")
 
@@ -44,6 +44,14 @@ class Ending(NamedTuple):
     detail: Any = "Permission Denied"
 
 
+UNAVAILABLE = Ending(
+    status.WS_1013_TRY_AGAIN_LATER,
+    "try again later",
+    status.HTTP_503_SERVICE_UNAVAILABLE,
+    "Service Unavailable",
+)
+
+
 def is_refusal(error: BaseException) -> TypeGuard[BaseError]:
     """Whether an exception was raised on purpose, to refuse or to close."""
     return isinstance(error, BaseError) and not isinstance(error, IllegalStateError)
@@ -51,6 +59,8 @@ def is_refusal(error: BaseException) -> TypeGuard[BaseError]:
 
 def ending_for(error: BaseException) -> Ending:
     """What an exception of a hook asks for: its own code and detail, or 1011."""
+    if isinstance(error, ChannelLayerError):
+        return UNAVAILABLE
     if not is_refusal(error) or not isinstance(error.status_code, int):
         return Ending(code=status.WS_1011_INTERNAL_ERROR)
     code = http = error.status_code
@@ -127,7 +137,8 @@ class Socket:
         # It fails the connection if it offered subprotocols and none is selected.
         chosen = subprotocol or next(iter(self.scope.get("subprotocols") or ()), None)
         await self.emit({"type": "websocket.accept", "subprotocol": chosen, "headers": []})
-        if ending.code == status.WS_1011_INTERNAL_ERROR:  # a mistake is no refusal
+        # A mistake or an outage is no refusal.
+        if ending.code == status.WS_1011_INTERNAL_ERROR or ending is UNAVAILABLE:
             await self._close_frame(ending.code, ending.reason)
             return
         is_private = ending.code >= status.WS_3000_UNAUTHORIZED

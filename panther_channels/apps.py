@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig
@@ -35,6 +36,11 @@ class PantherChannelsConfig(AppConfig):
             from panther_channels.servers import daphne
 
             daphne.install()
+        if "uvicorn" in sys.modules:
+            with suppress(ImportError):  # websockets is missing, or uvicorn is an older one
+                from panther_channels.servers import uvicorn
+
+                uvicorn.install()
         layers = getattr(settings, "CHANNEL_LAYERS", {}).values()
         if any(layer.get("BACKEND", "").startswith("channels_redis.pubsub.") for layer in layers):
             from panther_channels import _pubsub  # not for all: it takes the time to import Redis

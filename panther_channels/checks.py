@@ -24,6 +24,7 @@ from panther_channels.authentications import (
     SessionAuthentication,
 )
 from panther_channels.routing import build_url_patterns
+from panther_channels.throttling import Throttle
 
 
 def check_urls(**_kwargs: Any) -> list[CheckMessage]:
@@ -141,6 +142,38 @@ def check_application(**_kwargs: Any) -> list[CheckMessage]:
     return [Warning(text, hint=hint, id="panther_channels.W003")]
 
 
+def check_throttles(**_kwargs: Any) -> list[CheckMessage]:
+    """E009: ``throttle`` of a class is no ``Throttle``, or has the name that it has in Panther."""
+    messages: list[CheckMessage] = []
+    for consumer in _consumers():
+        throttle, name = consumer.declared("throttle"), consumer.__qualname__
+        if throttle is not None and not isinstance(throttle, Throttle | property):
+            problem = f"{name}.throttle: {throttle!r} is no Throttle."
+        elif isinstance(consumer.declared("throttling"), Throttle):
+            problem = f"{name}.throttling limits nothing: the attribute is named `throttle`."
+        else:
+            continue
+        hint = "throttle = Throttle(rate=..., duration=...), from panther_channels.throttling."
+        messages.append(Error(problem, hint=hint, id="panther_channels.E009"))
+    return messages
+
+
+def check_limits(**_kwargs: Any) -> list[CheckMessage]:
+    """E010: a setting that limits connections can't be read."""
+    messages: list[CheckMessage] = []
+    hint = 'The limits are above 0 or None, the action is "refuse" or "close_oldest".'
+    for read in (
+        conf.max_connections_per_user,
+        conf.max_connections_per_client,
+        conf.connection_limit_action,
+    ):
+        try:
+            read()
+        except ImproperlyConfigured as error:
+            messages.append(Error(str(error), hint=hint, id="panther_channels.E010"))
+    return messages
+
+
 CHECKS = (
     check_urls,
     check_middlewares,
@@ -150,6 +183,8 @@ CHECKS = (
     check_cookies,
     check_query_parameters,
     check_application,
+    check_throttles,
+    check_limits,
     *LAYER_CHECKS,
 )
 

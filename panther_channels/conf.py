@@ -64,6 +64,26 @@ def middlewares() -> tuple[Callable[..., Any], ...]:
     return classes
 
 
+def max_connections_per_user() -> int | None:
+    """``WS_MAX_CONNECTIONS_PER_USER``: how many a user may have open. Default: ``None``, any."""
+    return _count("WS_MAX_CONNECTIONS_PER_USER")
+
+
+def max_connections_per_client() -> int | None:
+    """``WS_MAX_CONNECTIONS_PER_CLIENT``: the same for an address. Default: ``None``, any."""
+    return _count("WS_MAX_CONNECTIONS_PER_CLIENT")
+
+
+def connection_limit_action() -> str:
+    """``WS_CONNECTION_LIMIT_ACTION``: ``"refuse"`` (the default) or ``"close_oldest"``."""
+    value = _setting("WS_CONNECTION_LIMIT_ACTION", "refuse")
+    if value not in ("refuse", "close_oldest"):
+        raise ImproperlyConfigured(
+            f'WS_CONNECTION_LIMIT_ACTION must be "refuse" or "close_oldest", not {value!r}.'
+        )
+    return str(value)
+
+
 def channel_layer() -> str:
     """``WS_CHANNEL_LAYER``: an alias in ``CHANNEL_LAYERS``. Default: ``"default"``."""
     return str(_setting("WS_CHANNEL_LAYER", "default"))
@@ -89,6 +109,15 @@ def _positive(name: str, default: _Number) -> _Number:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ImproperlyConfigured(f"{name} must be a number above 0, not {value!r}.")
     return type(default)(value)
+
+
+def _count(name: str) -> int | None:
+    value = _setting(name, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ImproperlyConfigured(f"{name} must be an int above 0, or None, not {value!r}.")
+    return value
 
 
 @cache

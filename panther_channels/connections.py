@@ -14,6 +14,7 @@ from django.utils.functional import LazyObject
 
 from panther_channels import conf, status
 from panther_channels._encoding import size_of, to_event
+from panther_channels._outage import TO_SEND, limited
 
 #: The one type of event that this package sends over a channel layer.
 EVENT_TYPE = "panther_channels.connection"
@@ -128,6 +129,7 @@ async def send_message_to_websocket(connection_id: str, data: Any) -> None:
         ValueError: the message is too large for the channel layer: over 1 MiB for Redis, over
             16 MiB else. ``bytes`` are a third larger there.
         ImproperlyConfigured: there is no channel layer.
+        ChannelLayerError: it failed, or gave no answer within five seconds.
     """
     await _post(connection_id, message_event(data))
 
@@ -149,6 +151,7 @@ async def close_websocket_connection(
         ValueError: the code can't be sent, or the reason is too long.
         TypeError: the code is no ``int``, or the reason no ``str``.
         ImproperlyConfigured: there is no channel layer.
+        ChannelLayerError: it failed, or gave no answer within five seconds.
     """
     check_close(code, reason)
     await _post(connection_id, close_event(code, reason))
@@ -168,6 +171,7 @@ async def close_user_websockets(
         ValueError: the code can't be sent, the reason is too long, or the user was never saved.
         TypeError: the code is no ``int``, or the reason no ``str``.
         ImproperlyConfigured: there is no channel layer.
+        ChannelLayerError: it failed, or gave no answer within five seconds.
     """
     check_close(code, reason)
     # The request.user of a view may have to be fetched yet, which no event loop may do.
@@ -175,7 +179,7 @@ async def close_user_websockets(
         group = await sync_to_async(required_user_group)(user)
     else:
         group = required_user_group(user)
-    await channel_layer().group_send(group, close_event(code, reason))
+    await limited(channel_layer().group_send(group, close_event(code, reason)), TO_SEND)
 
 
 def check_size(layer: Any, event: dict[str, Any]) -> None:
@@ -202,7 +206,7 @@ async def _post(connection_id: str, event: dict[str, Any]) -> None:
     layer = channel_layer()
     check_size(layer, event)
     if (group := connection_group(connection_id)) is not None:
-        await layer.group_send(group, event)
+        await limited(layer.group_send(group, event), TO_SEND)
 
 
 def find_channel_layer() -> Any:

@@ -3,11 +3,13 @@
 ::
 
     PantherChannelsError
+    ├── ChannelLayerError
     ├── ConnectionNotFoundError
     └── BaseError
         ├── WebsocketError
         ├── AuthenticationAPIError
         ├── AuthorizationAPIError
+        ├── ThrottlingAPIError
         └── InvalidPathVariableAPIError
 
 Errors in settings and URLs are Django's own :exc:`~django.core.exceptions.ImproperlyConfigured`;
@@ -21,6 +23,17 @@ from panther_channels import status
 
 class PantherChannelsError(Exception):
     """The base of everything that this package raises itself."""
+
+
+class ChannelLayerError(PantherChannelsError):
+    """The channel layer failed, or gave no answer in time; the cause is its own exception.
+
+    Out of an outside send, it leaves open whether the message arrived. Out of a hook, it refuses
+    the handshake with 503, or closes the connection with 1013.
+    """
+
+    def __str__(self) -> str:
+        return f"The channel layer failed: {str(self.args[0]).rstrip('.')}."
 
 
 class ConnectionNotFoundError(PantherChannelsError):
@@ -79,6 +92,13 @@ class AuthorizationAPIError(BaseError):
 
     detail = "Permission Denied"
     status_code = status.HTTP_403_FORBIDDEN
+
+
+class ThrottlingAPIError(BaseError):
+    """The client does too much (429): too many messages, or too many connections."""
+
+    detail = "Too Many Request"
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
 
 
 class InvalidPathVariableAPIError(BaseError):

@@ -16,6 +16,7 @@ from django.db import transaction
 
 from panther_channels import status
 from panther_channels._background import Background
+from panther_channels._outage import TO_SEND, limited
 from panther_channels.connections import (
     channel_layer,
     check_close,
@@ -53,8 +54,8 @@ def send_message_to_websocket(
             16 MiB else. ``bytes`` are a third larger there.
         ImproperlyConfigured: there is no channel layer.
         SynchronousOnlyOperation: an event loop runs in this thread.
-        TimeoutError: the channel layer gave no answer within 10 seconds. With ``on_commit``, this
-            and what the layer itself raises come out of the end of the transaction.
+        ChannelLayerError: the channel layer failed, or gave no answer within five seconds. With
+            ``on_commit``, this comes out of the end of the transaction.
     """
     _refuse_event_loop("send_message_to_websocket")
     event = message_event(data)
@@ -83,7 +84,7 @@ def close_websocket_connection(
         TypeError: the code is no ``int``, or the reason no ``str``.
         ImproperlyConfigured: there is no channel layer.
         SynchronousOnlyOperation: an event loop runs in this thread.
-        TimeoutError: the channel layer gave no answer within 10 seconds.
+        ChannelLayerError: the channel layer failed, or gave no answer within five seconds.
     """
     _refuse_event_loop("close_websocket_connection")
     check_close(code, reason)
@@ -113,7 +114,7 @@ def close_user_websockets(
         TypeError: the code is no ``int``, or the reason no ``str``.
         ImproperlyConfigured: there is no channel layer.
         SynchronousOnlyOperation: an event loop runs in this thread.
-        TimeoutError: the channel layer gave no answer within 10 seconds.
+        ChannelLayerError: the channel layer failed, or gave no answer within five seconds.
     """
     _refuse_event_loop("close_user_websockets")
     check_close(code, reason)
@@ -129,7 +130,7 @@ def deliver(group: str, event: dict[str, Any]) -> None:
         async_to_sync(layer.group_send)(group, event)
     else:
         waiting_for = f"Sending by {type(layer).__name__}"
-        _background.run(layer.group_send(group, event), waiting_for)
+        _background.run(limited(layer.group_send(group, event), TO_SEND), waiting_for)
 
 
 def _post(group: str | None, event: dict[str, Any], *, on_commit: bool, using: str | None) -> None:

@@ -58,7 +58,10 @@ def unpack(payload: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it holds none.
     """
-    message = msgpack.unpackb(payload, strict_map_key=False)
+    try:
+        message = msgpack.unpackb(payload, strict_map_key=False)
+    except TypeError as error:  # a list as a key
+        raise ValueError(str(error)) from error
     if not isinstance(message, dict):
         raise ValueError(f"A message is a dict, not {type(message).__name__}.")  # noqa: TRY004
     return message

@@ -172,8 +172,9 @@ class Node:
         try:
             for kind, name, payload in decoder.feed(data):
                 self._handle(kind, name, payload)
-        except ValueError:  # FrameError, and a name that is no UTF-8
-            logger.exception("Another process sent the channel layer what it can't read.")
+        except ValueError as error:  # FrameError, and a name that is no UTF-8
+            text = "Another process sent the channel layer what it can't read: %s"
+            logger.error(text, error)  # noqa: TRY400 - the traceback tells no more
             data = b""
         if not data:
             self._hang_up(connection, asyncio.get_running_loop())

@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 from channels.layers import channel_layers
 from channels_redis.core import RedisChannelLayer
-from redis import RedisError
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
+from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName
@@ -88,7 +88,7 @@ async def until_reached(ids: Ids) -> None:
         while waiting:
             for connection_id, client in list(waiting.items()):
                 text = uuid4().hex  # none that came late counts
-                with suppress(RedisError, TimeoutError):
+                with suppress(ChannelLayerError, TimeoutError):
                     await send_message_to_websocket(connection_id, text)
                     async with asyncio.timeout(0.2):
                         while await client.recv() != text:

@@ -24,6 +24,7 @@ websocket_urls = {
     "ws": {
         "echo": websockets.Echo,
         "id": websockets.Identify,
+        "coded": websockets.Coded,
         "obey": websockets.Obey,
         "late": websockets.Late,
         "relay": websockets.Relay,

@@ -28,6 +28,12 @@ class Identify(Echo):
         await self.send(self.connection_id)
 
 
+class Coded(Identify):
+    """As Identify; who is refused sees a close code."""
+
+    reject_with_close_code = True
+
+
 class Tasks(GenericWebsocket):
     """Tells how many tasks there are in the event loop, its own among them."""
 

@@ -1,6 +1,8 @@
 import re
+from datetime import timedelta
 from typing import Any
 
+import panther.throttling
 import pytest
 from django.core import asgi, checks
 
@@ -16,9 +18,12 @@ from panther_channels.authentications import (
 )
 from panther_channels.middlewares import WebsocketMiddleware, WebsocketMonitoringMiddleware
 from panther_channels.permissions import BasePermission, HasPermission, IsAuthenticated, IsStaff
+from panther_channels.throttling import Throttle
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.postponed_annotations import Unresolvable
 from tests.unit.system_checks import found, ids
+
+THROTTLE = Throttle(rate=20, duration=timedelta(seconds=1))
 
 
 def test_all_is_well():
@@ -325,6 +330,45 @@ def test_every_check_is_bound_and_every_id_is_of_one_check():
         for check in CHECKS
         for number in re.findall(r"[EW]\d{3}", str(check.__doc__).partition(":")[0])
     ]
-    expected = [f"E{number:03}" for number in range(1, 10)]
+    expected = [f"E{number:03}" for number in range(1, 12)]
     expected += [f"W{number:03}" for number in range(1, 7)]
     assert sorted(numbers) == expected
+
+
+class Refined(Throttle):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, []),
+        ({"throttle": None}, []),
+        ({"throttle": THROTTLE}, []),
+        ({"throttle": Refined(1, timedelta(hours=1))}, []),
+        ({"throttle": property(lambda self: THROTTLE)}, []),
+        ({"throttle": Throttle}, ["E009"]),
+        ({"throttle": 20}, ["E009"]),
+        ({"throttle": panther.throttling.Throttle(20, timedelta(seconds=1))}, ["E009"]),
+        # Panther's name for it, which would limit nothing here.
+        ({"throttling": THROTTLE}, ["E009"]),
+        ({"throttling": "something else"}, []),
+    ],
+    ids=str,
+)
+def test_throttles(attributes: dict[str, Any], expected: list[str]):
+    messages = found(**urls(**attributes))
+    assert [str(message.id)[-4:] for message in messages] == expected
+    assert all("Checked.thrott" in message.msg and message.hint for message in messages)
+
+
+def test_limits_of_connections():
+    assert ids(WS_MAX_CONNECTIONS_PER_USER=5, WS_CONNECTION_LIMIT_ACTION="close_oldest") == []
+    messages = found(
+        WS_MAX_CONNECTIONS_PER_USER=0,
+        WS_MAX_CONNECTIONS_PER_CLIENT="many",
+        WS_CONNECTION_LIMIT_ACTION="panic",
+    )
+    assert [message.id for message in messages] == ["panther_channels.E010"] * 3
+    assert [message.level for message in messages] == [checks.ERROR] * 3
+    assert ["'panic'" in message.msg for message in messages] == [False, False, True]

@@ -92,3 +92,39 @@ def test_bad_numbers_name_the_setting(name: str, value: object):
         pytest.raises(ImproperlyConfigured, match=f"^{name} must be a number above 0"),
     ):
         NUMBERS[name][0]()
+
+
+LIMITS = {
+    "WS_MAX_CONNECTIONS_PER_USER": conf.max_connections_per_user,
+    "WS_MAX_CONNECTIONS_PER_CLIENT": conf.max_connections_per_client,
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_of_connections(name: str):
+    assert LIMITS[name]() is None
+    for value in (None, 1, 500):
+        with override_settings(**{name: value}):
+            assert LIMITS[name]() == value
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "5", 1.5])
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_bad_limit_names_the_setting(name: str, value: object):
+    with override_settings(**{name: value}), pytest.raises(ImproperlyConfigured, match=f"^{name}"):
+        LIMITS[name]()
+
+
+def test_what_happens_to_one_connection_too_many():
+    assert conf.connection_limit_action() == "refuse"
+    with override_settings(WS_CONNECTION_LIMIT_ACTION="close_oldest"):
+        assert conf.connection_limit_action() == "close_oldest"
+
+
+@pytest.mark.parametrize("value", ["close", None, 5, []])
+def test_a_bad_action_names_the_setting(value: object):
+    with (
+        override_settings(WS_CONNECTION_LIMIT_ACTION=value),
+        pytest.raises(ImproperlyConfigured, match=r"^WS_CONNECTION_LIMIT_ACTION"),
+    ):
+        conf.connection_limit_action()

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,6 +13,7 @@ from channels.routing import URLRouter
 from django.test import override_settings
 from django.urls import Resolver404
 
+from panther_channels import _inbox, _outage
 from panther_channels._state import IllegalStateError
 from panther_channels.connections import (
     EVENT_TYPE,
@@ -948,6 +950,57 @@ async def test_outside_sends_pass_through_an_overridden_send():
     ]
 
 
+ODD_EVENTS: list[Any] = [
+    *({}, [], "", None, 5, {"type": None}, {"type": 5}, {"type": ["x"]}, {"type": ""}),
+    *({"type": name} for name in ("receive", "websocket.disconnect", "connect", "__call__", "mro")),
+    {"type": "websocket.disconnect", "code": 4444},
+    {"type": "websocket.receive", "text": "no"},
+    {"type": "no.such.method"},
+    {"type": "x" * 10_000},
+    {"type": "\x00\ud800"},
+]
+# What has our own type, and is no message of ours.
+_ODD: list[Any] = [None, 5, [], {}, b"YQ==", "\ud800"]
+_CODES: list[Any] = [None, "1000", 999, 1005, 1006, 1015, 5000, 2**70, -1, True, 1e3, [1000]]
+ODD_FIELDS: list[dict[Any, Any]] = [
+    {},
+    {"json": "{"},
+    {"json": ""},
+    {"base64": "a"},
+    {"close": ""},
+    {"close": "x" * 124, "code": 1000},
+    {1: "a", "code": 1000},
+    *({name: value} for name in ("text", "json", "base64") for value in _ODD),
+    *({"close": value, "code": 1000} for value in _ODD),
+    *({"close": "", "code": value} for value in _CODES),
+]
+
+
+@pytest.mark.parametrize("overrides", [False, True])
+async def test_odd_events_do_nothing(
+    layer: InMemoryChannelLayer, overrides: bool, caplog: pytest.LogCaptureFixture
+):
+    class Overriding(Noted):
+        async def send(self, data: Any = None) -> None:
+            await super().send(data)
+
+    odd = [*ODD_EVENTS, *({"type": EVENT_TYPE, **fields} for fields in ODD_FIELDS)]
+    async with Peer((Overriding if overrides else Noted).as_asgi()) as peer:
+        connection_id = await opened(peer)
+        (queue,) = layer.channels.values()
+        for event in odd:
+            queue.put_nowait((time.time() + 60, event))  # the layer itself takes only dicts
+        await send_message_to_websocket(connection_id, "still here")
+        taken = await peer.next()
+        if not overrides:  # what the text says goes unread
+            while taken["text"] in {"{", ""}:
+                taken = await peer.next()
+        assert taken["text"] == "still here"
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert all(record.exc_info is None for record in caplog.records)
+    assert len(caplog.records) >= len(odd) - 2
+
+
 async def test_an_overridden_close_may_decline_an_outside_close(caplog: pytest.LogCaptureFixture):
     class Staying(Noted):
         async def do_accept(self):
@@ -1095,14 +1148,46 @@ async def test_a_layer_by_its_alias():
             assert (await peer.next())["text"] == "hello"
 
 
-async def test_a_layer_that_fails_refuses_the_handshake(
+@pytest.mark.parametrize("name", ["group_add", "new_channel"])
+@pytest.mark.parametrize("how", ["failing", "silent"])
+async def test_a_layer_in_trouble_refuses_the_handshake(
+    layer: InMemoryChannelLayer,
+    name: str,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    async def failing(*arguments):
+        raise ConnectionError("no layer today")
+
+    async def silent(*arguments):
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(_outage, "log", _outage.Log())
+    monkeypatch.setattr(_outage, "TO_JOIN", 0.05)
+    monkeypatch.setattr(_inbox, "TO_JOIN", 0.05)
+    monkeypatch.setattr(layer, name, failing if how == "failing" else silent)
+    for _ in range(3):
+        async with Peer(Noted.as_asgi(), extensions={"websocket.http.response": {}}) as peer:
+            assert (await peer.next())["status"] == 503
+        assert disconnects(peer) == []
+    async with Peer(subclass("Coded", Noted, reject_with_close_code=True).as_asgi()) as peer:
+        await peer.accepted()
+        assert [(sent["code"], sent["reason"]) for sent in await peer.ended()] == [
+            (1013, "try again later")
+        ]
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is None
+
+
+async def test_a_mistake_of_a_layer_is_logged_with_its_traceback(
     layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
 ):
     async def failing(group, channel):
-        raise ConnectionError("no layer today")
+        raise AttributeError("no such method")
 
     layer.group_add = failing
-    with one_error(caplog, ConnectionError):
+    with one_error(caplog, AttributeError):
         async with Peer(Noted.as_asgi()) as peer:
             sent = await peer.ended()
     assert [message["type"] for message in sent] == ["websocket.close"]

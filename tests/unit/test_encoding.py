@@ -114,6 +114,19 @@ def test_an_event_that_can_not_be_decoded(event: Mapping[str, Any]):
         from_event(event)
 
 
+@pytest.mark.parametrize("name", ["text", "json", "base64"])
+@pytest.mark.parametrize("value", [None, 5, b"bytes", [], {}], ids=repr)
+def test_an_event_of_other_types(name: str, value: Any):
+    with pytest.raises(TypeError, match="is a str"):
+        from_event({name: value})
+
+
+@pytest.mark.parametrize("name", ["text", "json", "base64"])
+def test_an_event_that_utf8_can_not_say(name: str):
+    with pytest.raises(ValueError, match=r"surrogates|ASCII"):
+        from_event({name: '"\ud800"'})
+
+
 @given(values | st.binary())
 def test_a_value_comes_through_every_layer_as_it_was(value: Any):
     event = to_event(value)

@@ -10,6 +10,7 @@ from panther_channels.exceptions import (
     ConnectionNotFoundError,
     InvalidPathVariableAPIError,
     PantherChannelsError,
+    ThrottlingAPIError,
     WebsocketError,
 )
 
@@ -18,6 +19,7 @@ CODES = [
     (WebsocketError, 1011),
     (AuthenticationAPIError, 401),
     (AuthorizationAPIError, 403),
+    (ThrottlingAPIError, 429),
 ]
 
 

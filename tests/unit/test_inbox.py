@@ -145,6 +145,13 @@ async def test_leave_before_the_task_has_run(layer: InMemoryChannelLayer):
     assert (layer.groups, layer.channels) == ({}, {})
 
 
+async def test_leave_before_the_task_has_run_waits_for_nothing(layer: InMemoryChannelLayer):
+    inbox, _name = await build(layer, Listener())
+    async with asyncio.timeout(3):  # an event in work would have five seconds
+        await inbox.leave()
+    assert (layer.groups, layer.channels) == ({}, {})
+
+
 async def test_leave_without_start(layer: InMemoryChannelLayer):
     name = await layer.new_channel()
     inbox = Inbox(layer, name)
@@ -199,11 +206,12 @@ class Failing(InMemoryChannelLayer):
     def __init__(self) -> None:
         super().__init__()
         self.failures: dict[str, int] = {}
+        self.error: Exception | None = None
 
     def _maybe_fail(self, name: str) -> None:
         if self.failures.get(name, 0):
             self.failures[name] -= 1
-            raise ConnectionError(f"no {name} today")
+            raise self.error or ConnectionError(f"no {name} today")
 
     async def receive(self, channel):
         self._maybe_fail("receive")
@@ -226,6 +234,19 @@ async def test_a_failing_layer_is_asked_again(
     await inbox.leave()
     assert (layer.groups, layer.channels) == ({}, {})
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+
+
+async def test_a_message_that_can_not_be_read_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    layer, listener = Failing(), Listener()
+    layer.failures["receive"] = 1
+    layer.error = ValueError("int is not allowed for map key")
+    inbox, name = await build(layer, listener)
+    await layer.send(name, {"type": "x", "n": 1})
+    await until(lambda: listener.events == [1])
+    await inbox.leave()
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
 
 
 async def test_a_single_failure_costs_no_time(monkeypatch: pytest.MonkeyPatch):

@@ -115,5 +115,5 @@ def test_a_local_layer(tmp_path):
         {"BACKEND": LOCAL, "CONFIG": {"directory": "/run/" + "x" * 100}},
     ):
         (message,) = of_layer(layer, "sockets")
-        assert (message.id, message.level) == ("panther_channels.E009", checks.ERROR)
+        assert (message.id, message.level) == ("panther_channels.E011", checks.ERROR)
         assert '["CONFIG"]["directory"]' in message.msg

@@ -2,18 +2,23 @@
 
 import asyncio
 import errno
+import logging
+import os
+import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from uuid import uuid4
 
+import channels_redis.pubsub
 import pytest
-from channels_redis.pubsub import (
-    RedisPubSubChannelLayer,
-    RedisPubSubLoopLayer,
-    RedisSingleShardConnection,
-)
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels import _pubsub
+from tests.conftest import StartRedis
 from tests.servers import RedisServer
 
 SECONDS = 20.0
@@ -22,22 +27,87 @@ SECONDS = 20.0
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     # monkeypatch puts back what was there.
-    monkeypatch.setattr(RedisPubSubLoopLayer, "bound_channel", None, raising=False)
-    for name in ("_do_receiving", "_ensure_receiver"):
-        original = getattr(RedisSingleShardConnection, name)
-        monkeypatch.setattr(RedisSingleShardConnection, name, original)
+    name = "RedisSingleShardConnection"
+    monkeypatch.setattr(channels_redis.pubsub, name, RedisSingleShardConnection)
     _pubsub.install()
+
+
+def build(server: RedisServer, query: str = "") -> Any:
+    """A layer under a prefix of its own, for all tests share the redis-server."""
+    return RedisPubSubChannelLayer(hosts=[f"{server.url}{query}"], prefix=uuid4().hex)
 
 
 @pytest.fixture
 async def pubsub(redis_server: RedisServer) -> AsyncIterator[Any]:
-    layer: Any = RedisPubSubChannelLayer(hosts=[redis_server.url])
+    layer = build(redis_server)
     yield layer
     await layer.flush()
 
 
-def connection(layer: Any) -> Any:
-    return layer._get_layer()._shards[0]._pubsub.connection
+def shard(layer: Any) -> Any:
+    return layer._get_layer()._shards[0]
+
+
+async def member(layer: Any, group: str = "room") -> str:
+    """A new channel in a group."""
+    channel: str = await layer.new_channel()
+    await layer.group_add(group, channel)
+    return channel
+
+
+async def received(layer: Any, channel: str) -> Any:
+    return await asyncio.wait_for(layer.receive(channel), SECONDS)
+
+
+def subscriptions(server: RedisServer, layer: Any) -> int:
+    with Redis(host=server.host, port=server.port) as client:
+        return len(client.pubsub_channels(f"{layer.prefix}*"))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():  # noqa: ASYNC110 - there is no event for that
+            await asyncio.sleep(0.01)
+
+
+async def test_messages_of_groups_and_channels(pubsub: Any):
+    channel = await member(pubsub)
+    await pubsub.group_send("room", {"n": 1})
+    assert await received(pubsub, channel) == {"n": 1}
+    await pubsub.send(channel, {"n": 2})
+    assert await received(pubsub, channel) == {"n": 2}
+
+
+@pytest.mark.parametrize("query", ["?protocol=2", "?protocol=3", "?health_check_interval=1"])
+async def test_settings_of_redis_py(redis_server: RedisServer, query: str, monkeypatch):
+    monkeypatch.setattr(_pubsub, "_READ", 0.01)
+    layer = build(redis_server, query)
+    channel = await member(layer)
+    if "health" in query:
+        connection = shard(layer)._connection
+        checked = connection.next_health_check
+        await until(lambda: connection.next_health_check > checked)
+    await layer.group_send("room", {"n": 1})
+    assert await received(layer, channel) == {"n": 1}
+    await layer.flush()
+
+
+async def test_redis_knows_a_subscription_when_it_counts(pubsub: Any, redis_server: RedisServer):
+    for number in range(1, 50):
+        await member(pubsub, f"room-{number}")
+        assert subscriptions(redis_server, pubsub) == 2 * number
+
+
+async def test_who_leaves_leaves_nothing(pubsub: Any, redis_server: RedisServer):
+    channel = await member(pubsub)
+    await pubsub.group_discard("room", channel)
+    receiving = asyncio.create_task(pubsub.receive(channel))
+    await asyncio.sleep(0)
+    receiving.cancel()
+    await asyncio.wait({receiving})
+    await until(lambda: subscriptions(redis_server, pubsub) == 0)
+    found = pubsub._get_layer()
+    assert (found.channels, found.groups, shard(pubsub)._wanted) == ({}, {}, {})
 
 
 def give_up(connection: Any) -> None:
@@ -46,104 +116,181 @@ def give_up(connection: Any) -> None:
     connection._writer.transport._fatal_error(error, "read error")
 
 
-async def received(layer: Any, channel: str) -> Any:
-    return await asyncio.wait_for(layer.receive(channel), SECONDS)
-
-
-async def subscribed(server: RedisServer, *groups: str) -> None:
-    """Waits until Redis has a subscriber for each group."""
-    names = [f"asgi__group__{group}" for group in groups]
-    with Redis(host=server.host, port=server.port) as client:
-        await until(lambda: all(count for _, count in client.pubsub_numsub(*names)))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - there is no event for that
-            await asyncio.sleep(0)
-
-
-async def test_messages_of_groups_and_channels(pubsub: Any):
-    channel = await pubsub.new_channel()
-    await pubsub.group_add("pubsub-1", channel)
-    await pubsub.group_send("pubsub-1", {"n": 1})
-    assert await received(pubsub, channel) == {"n": 1}
-    await pubsub.send(channel, {"n": 2})
-    assert await received(pubsub, channel) == {"n": 2}
-
-
-async def test_a_connection_that_the_kernel_gave_up(pubsub: Any, redis_server: RedisServer):
-    channel = await pubsub.new_channel()
-    await pubsub.group_add("pubsub-2", channel)
-    await subscribed(redis_server, "pubsub-2")
-    lost = connection(pubsub)._reader
-    give_up(connection(pubsub))
-    await until(lambda: connection(pubsub)._reader not in (lost, None))
-    await subscribed(redis_server, "pubsub-2")
-    await pubsub.group_send("pubsub-2", {"n": 1})
+async def test_a_connection_that_the_kernel_gave_up(pubsub: Any):
+    channel = await member(pubsub)
+    lost = shard(pubsub)._connection
+    give_up(lost)
+    await until(lambda: shard(pubsub)._connection not in (lost, None))
+    await pubsub.group_send("room", {"n": 1})
     assert await received(pubsub, channel) == {"n": 1}
 
 
 async def test_redis_py_takes_the_end_for_silence(pubsub: Any):
-    """Once this fails, redis-py raises here, and half of the mend may go."""
-    channel = await pubsub.new_channel()
-    await pubsub.send(channel, {})
-    await received(pubsub, channel)  # and with it the answer to the subscription
-    shard = pubsub._get_layer()._shards[0]
-    shard._receive_task.cancel()
-    await asyncio.wait([shard._receive_task])
-    give_up(connection(pubsub))
-    assert await shard._pubsub.get_message(timeout=0.1) is None
-    assert connection(pubsub).is_connected
+    """Once this fails, redis-py raises here, and a part of the mend may go."""
+    await member(pubsub)
+    task, connection = shard(pubsub)._receive_task, shard(pubsub)._connection
+    shard(pubsub)._connection = None  # so that it stays
+    task.cancel()
+    await asyncio.wait({task})
+    give_up(connection)
+    assert await connection.read_response(timeout=0.1, disconnect_on_error=False) is None
+    assert connection.is_connected
+    await connection.disconnect(nowait=True)
+
+
+async def test_an_outage_is_two_lines(
+    start_redis: StartRedis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(_pubsub, "_PAUSE", 0.01)
+    redis = start_redis()
+    layer = build(redis)
+    channel = await member(layer)
+    redis.kill()
+    await until(lambda: len(caplog.records) == 1)
+    for _ in range(20):
+        with pytest.raises(RedisConnectionError):
+            await layer.group_send("room", {"n": 0})
+    redis = start_redis(port=redis.port)
+    await until(lambda: len(caplog.records) == 2)
+    await layer.group_send("room", {"n": 1})
+    assert await received(layer, channel) == {"n": 1}
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "2 subscriptions" in caplog.text
+    await layer.flush()
+
+
+async def test_a_sender_waits_for_those_who_subscribe_again(
+    start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch
+):
+    """It learns of the outage by its own stale connection, and by nobody's having got it."""
+    redis = start_redis()
+    sender, layer = build(redis), build(redis)
+    sender.prefix = layer.prefix
+    monkeypatch.setattr(sender._get_layer(), "prefix", layer.prefix)
+    channel = await member(layer)
+    await sender.group_send("room", {"n": 1})
+    assert await received(layer, channel) == {"n": 1}
+    monkeypatch.setattr(_pubsub, "_PAUSE", 0.5)  # of the receiver, which the sender waits for
+    redis.kill()
+    start_redis(port=redis.port)
+    await sender.group_send("room", {"n": 2})
+    assert await received(layer, channel) == {"n": 2}
+    await sender.flush()
+    await layer.flush()
+
+
+async def test_nobody_is_waited_for_in_good_times(pubsub: Any):
+    start = time.monotonic()
+    for _ in range(20):
+        await pubsub.group_send("nobody", {"n": 1})
+    assert time.monotonic() - start < _pubsub._GRACE
+
+
+async def test_leaving_needs_no_redis(start_redis: StartRedis, caplog: pytest.LogCaptureFixture):
+    redis = start_redis()
+    layer = build(redis)
+    channels = [await member(layer, f"room-{number}") for number in range(20)]
+    redis.kill()
+    await until(lambda: shard(layer)._is_away)
+    caplog.clear()
+    for number, channel in enumerate(channels):
+        await layer.group_discard(f"room-{number}", channel)
+        await shard(layer).unsubscribe(channel)
+    assert caplog.records == []
+    redis = start_redis(port=redis.port)
+    await until(lambda: not shard(layer)._is_away)
+    assert subscriptions(redis, layer) == 0
+    await layer.flush()
+
+
+@pytest.mark.parametrize("was_there", [True, False])
+async def test_nothing_is_kept_of_who_could_not_come(
+    start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch, was_there: bool
+):
+    monkeypatch.setattr(_pubsub, "_CONFIRM", 0.1)
+    redis = start_redis()
+    layer = build(redis)
+    if was_there:
+        await layer.group_discard("room", await member(layer))
+        await shard(layer).unsubscribe(next(iter(layer._get_layer().channels)))
+        layer._get_layer().channels.clear()
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            with pytest.raises(RedisTimeoutError):
+                await layer.new_channel()
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+    assert (layer._get_layer().channels, shard(layer)._wanted) == ({}, {})
+    await until(lambda: subscriptions(redis, layer) == 0)
+    monkeypatch.setattr(_pubsub, "_CONFIRM", SECONDS)
+    await member(layer)
+    await layer.flush()
+
+
+async def test_who_gives_up_leaves_a_group_to_the_others(pubsub: Any, redis_server: RedisServer):
+    first, second = await pubsub.new_channel(), await pubsub.new_channel()
+    with Redis(host=redis_server.host, port=redis_server.port) as client:
+        client.client_pause(300)
+    joining = [asyncio.create_task(pubsub.group_add("room", each)) for each in (first, second)]
+    await asyncio.sleep(0.01)
+    joining[0].cancel()
+    await asyncio.wait(joining)
+    await pubsub.group_discard("room", first)
+    await joining[1]
+    await pubsub.group_send("room", {"n": 1})
+    assert await received(pubsub, second) == {"n": 1}
+
+
+async def test_many_subscriptions_are_made_again(
+    pubsub: Any, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_pubsub, "_CHUNK", 7)
+    for number in range(20):
+        await member(pubsub, f"room-{number}")
+    lost = shard(pubsub)._connection
+    lost._writer.transport.abort()
+    await until(lambda: shard(pubsub)._connection not in (lost, None))
+    await until(lambda: subscriptions(redis_server, pubsub) == 40)
 
 
 async def test_new_connections_while_an_old_one_is_made_again(
-    pubsub: Any, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+    pubsub: Any, redis_server: RedisServer
 ):
-    channel = await pubsub.new_channel()
-    await pubsub.group_add("pubsub-3", channel)
-    await subscribed(redis_server, "pubsub-3")
+    channel = await member(pubsub)
     with Redis(host=redis_server.host, port=redis_server.port) as client:
         client.client_pause(500)
-    connection(pubsub)._writer.transport.abort()
-    await until(lambda: _pubsub._is_lost(connection(pubsub)))
-    groups = [f"pubsub-3-{number}" for number in range(20)]
-
-    async def join(group: str) -> None:
-        await pubsub.group_add(group, await pubsub.new_channel())
-
+    shard(pubsub)._connection._writer.transport.abort()
     async with asyncio.timeout(SECONDS):
-        await asyncio.gather(*map(join, groups))
-    await subscribed(redis_server, "pubsub-3", *groups)
-    await pubsub.group_send("pubsub-3", {"n": 1})
+        await asyncio.gather(*(member(pubsub, f"room-{number}") for number in range(20)))
+    await until(lambda: subscriptions(redis_server, pubsub) == 42)
+    await pubsub.group_send("room", {"n": 1})
     assert await received(pubsub, channel) == {"n": 1}
-    assert "There is no connection" not in caplog.text
 
 
-async def test_a_queue_with_a_limit_in_bytes():
-    overflows: list[int] = []
-    queue = _pubsub.BoundedQueue(10, lambda: overflows.append(1))
-    queue.put_nowait(b"x" * 20)  # a single message may have any size
-    assert await queue.get() == b"x" * 20
-    for _ in range(5):
-        queue.put_nowait(b"xx")
-    assert overflows == []
-    for _ in range(5):
-        queue.put_nowait(b"xx")
-    assert overflows == [1]
-    assert queue.empty()
+async def test_a_receiver_that_others_have_cancelled_starts_again(pubsub: Any):
+    await member(pubsub)
+    task = shard(pubsub)._receive_task
+    task.cancel()
+    await asyncio.wait({task})
+    channel = await member(pubsub, "hall")
+    await pubsub.group_send("hall", {"n": 1})
+    assert await received(pubsub, channel) == {"n": 1}
 
 
-async def test_who_waits_at_a_queue_that_overflowed_goes_on_waiting():
-    queue = _pubsub.BoundedQueue(1, lambda: None)
-    for _ in range(2):
-        queue.put_nowait(b"xx")
-    getting = asyncio.create_task(queue.get())
-    await asyncio.sleep(0)
-    queue.put_nowait(b"xx")
-    await asyncio.wait({getting}, timeout=0.05)
-    assert not getting.done()
-    getting.cancel()
+async def test_after_a_flush_it_goes_on(pubsub: Any, redis_server: RedisServer):
+    await member(pubsub)
+    await pubsub.flush()
+    await until(lambda: subscriptions(redis_server, pubsub) == 0)
+    channel = await member(pubsub)
+    await pubsub.group_send("room", {"n": 1})
+    assert await received(pubsub, channel) == {"n": 1}
+
+
+def test_twice_is_once():
+    _pubsub.install()
+    assert channels_redis.pubsub.RedisSingleShardConnection is _pubsub.Shard
 
 
 async def test_a_bound_channel(pubsub: Any):

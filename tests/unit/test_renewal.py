@@ -14,7 +14,8 @@ from redis import ConnectionError as RedisConnectionError
 from redis import ResponseError
 
 from panther_channels import _renewal
-from panther_channels._renewal import Shard, is_trouble
+from panther_channels._outage import is_trouble
+from panther_channels._renewal import Shard
 from tests.conftest import StartRedis
 from tests.servers import RedisServer
 

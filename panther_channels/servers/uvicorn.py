@@ -1,0 +1,67 @@
+"""Handshakes and frames that uvicorn leaves without an answer, or answers with a traceback.
+
+Written for uvicorn 0.54 with its protocol "websockets-sansio", the default where `websockets` is
+installed. Each mend is one function or class whose text says what uvicorn does without it, and has
+a test that fails once uvicorn no longer needs it.
+"""
+
+import logging
+from typing import Any
+
+from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from panther_channels import status
+
+_Protocol: Any = implementation.WebSocketsSansIOProtocol
+_uvicorn_connection_made = _Protocol.connection_made
+
+
+def install() -> None:
+    """Mends uvicorn in this process. A second call does nothing."""
+    _Protocol.connection_made = _connection_made
+    vars(implementation)["ServerProtocol"] = _ServerProtocol
+    logger = logging.getLogger("uvicorn.error")
+    if not any(isinstance(present, _OneLine) for present in logger.filters):
+        logger.addFilter(_OneLine())
+
+
+def _connection_made(protocol: Any, transport: Any) -> None:
+    """The first data, which is the whole request; the rest doesn't pass through here."""
+    _uvicorn_connection_made(protocol, transport)
+    protocol.data_received = lambda data: _request_received(protocol, data)
+
+
+def _request_received(protocol: Any, data: bytes) -> None:
+    """A request with a line, or more headers, than `websockets` takes.
+
+    That has an answer ready, but uvicorn neither sends it nor closes the connection.
+    """
+    del protocol.data_received
+    protocol.data_received(data)
+    if protocol.conn.handshake_exc is not None and not protocol.handshake_initiated:
+        protocol.transport.write(b"".join(protocol.conn.data_to_send()))
+        protocol.transport.close()
+
+
+class _ServerProtocol(ServerProtocol):
+    """Text that is not UTF-8, and behind it a close frame, which was read before.
+
+    uvicorn closes what is closing already, and the exception ends the transport.
+    """
+
+    def send_close(self, code: int | None = None, reason: str = "") -> None:
+        is_bad_text = code == status.WS_1007_INVALID_FRAME_PAYLOAD_DATA
+        if self.state is State.OPEN or not is_bad_text:
+            super().send_close(code, reason)
+
+
+class _OneLine(logging.Filter):
+    """Text that is not UTF-8: every client could fill the log with tracebacks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg == "Invalid UTF-8 sequence received from client.":
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return True

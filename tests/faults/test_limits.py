@@ -1,0 +1,233 @@
+"""Limits per client hold over processes of both servers, whatever happens to one of them."""
+
+import asyncio
+import itertools
+import json
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from tests.conftest import GetRedis, StartRedis, StartServer
+from tests.servers import Server, ServerName
+
+pytestmark = pytest.mark.faults
+
+SECONDS = 20.0
+TOO_MANY = (1008, "too many connections")
+NAMES: tuple[ServerName, ...] = ("daphne", "uvicorn", "daphne", "uvicorn")
+
+# The seats of a user, and those of an address.
+SEATS, OF_ADDRESS = 2, 4
+
+
+@pytest.fixture(scope="module")
+def local_layer() -> Iterator[dict[str, str]]:
+    with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as path:
+        yield {"LOCAL_LAYER": path}
+
+
+@pytest.fixture(params=["local", "pubsub"])
+def layer(
+    request: pytest.FixtureRequest, local_layer: dict[str, str], get_redis: GetRedis
+) -> dict[str, str]:
+    """What a server has to know of each layer in turn."""
+    return local_layer if request.param == "local" else {"REDIS_URL": get_redis().url}
+
+
+def environment(layer: dict[str, str], **limits: Any) -> dict[str, str]:
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.faults.limited_settings",
+        "LIMITS": json.dumps({"WS_MAX_CONNECTIONS_PER_USER": SEATS, **limits}),
+        **layer,
+    }
+
+
+@pytest.fixture
+def refusing(layer: dict[str, str], shared_server: StartServer) -> list[Server]:
+    """Four processes that refuse whom there is no seat for; shared."""
+    env = environment(layer, WS_MAX_CONNECTIONS_PER_CLIENT=OF_ADDRESS)
+    return [shared_server(name, env={**env, "NUMBER": str(n)}) for n, name in enumerate(NAMES)]
+
+
+@pytest.fixture
+def closing_oldest(layer: dict[str, str], shared_server: StartServer) -> list[Server]:
+    """Four processes that close the oldest one; shared."""
+    env = environment(layer, WS_CONNECTION_LIMIT_ACTION="close_oldest")
+    return [shared_server(name, env={**env, "NUMBER": str(n)}) for n, name in enumerate(NAMES)]
+
+
+class Clients:
+    """Opens connections, each from an address and with a user of this test's own."""
+
+    addresses = itertools.cycle(range(10, 250))
+    users = itertools.count(1)
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._user = next(self.users)
+
+    async def open(
+        self, server: Server, path: str = "limited", *, user: str = "", address: str = ""
+    ) -> Any:
+        """A connection, or the status of its refusal."""
+        user = user or str(self._user)
+        # On Linux all of 127.0.0.0/8 is this host.
+        address = address or f"127.0.0.{next(self.addresses)}"
+        url = f"{server.ws_url}/ws/{path}?user={user}"
+        connecting = connect(url, open_timeout=SECONDS, local_addr=(address, 0))
+        try:
+            return await self._stack.enter_async_context(connecting)
+        except InvalidStatus as error:
+            return error.response.status_code
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[Clients]:
+    async with AsyncExitStack() as stack:
+        yield Clients(stack)
+
+
+async def ended(client: ClientConnection) -> tuple[int, str] | None:
+    """How a connection was closed, by answering an echo; `None` if it is open."""
+    try:
+        await client.send("?")
+        await asyncio.wait_for(client.recv(), SECONDS)
+    except ConnectionClosed as error:
+        return (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
+    return None
+
+
+async def closed(client: ClientConnection) -> tuple[int, str]:
+    """How a connection is closed, waited for."""
+    with pytest.raises(ConnectionClosed) as caught:
+        await asyncio.wait_for(client.recv(), SECONDS)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+async def refused(clients: Clients, server: Server, **options: Any) -> bool:
+    """By 429; or by 1008 after it was open, where a process is so busy that it answers late."""
+    found = await clients.open(server, **options)
+    return found == 429 or await closed(found) == TOO_MANY
+
+
+async def let_in(clients: Clients, server: Server) -> ClientConnection:
+    """A connection, once its server has noticed that there is a seat."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            found = await clients.open(server)
+            if isinstance(found, ClientConnection) and await ended(found) is None:
+                return found
+
+
+async def test_the_new_one_is_refused_in_every_process(refusing: list[Server], clients: Clients):
+    first, second = [await clients.open(server) for server in refusing[:2]]
+    for server in refusing:
+        assert await refused(clients, server)
+    assert [await ended(first), await ended(second)] == [None, None]
+    assert not isinstance(await clients.open(refusing[2], user="somebody-else"), int)
+    with_code = await clients.open(refusing[2], "limited-with-code")
+    assert await closed(with_code) in {(4429, "Too many connections"), TOO_MANY}
+    await first.close()
+    await let_in(clients, refusing[3])
+
+
+async def test_addresses_are_limited_whoever_the_user_is(refusing: list[Server], clients: Clients):
+    opened = [
+        await clients.open(server, user=f"of-address-{number}", address="127.0.0.2")
+        for number, server in enumerate(refusing)
+    ]
+    for server in refusing:
+        assert await refused(clients, server, user="one-more", address="127.0.0.2")
+    opened.append(await clients.open(refusing[0], user="one-more"))
+    assert [await ended(item) for item in opened] == [None] * 5
+
+
+async def test_the_oldest_one_goes_in_every_process(closing_oldest: list[Server], clients: Clients):
+    opened = []
+    for server in (*closing_oldest, closing_oldest[0]):
+        opened.append(await clients.open(server))
+        if len(opened) > SEATS:
+            assert await closed(opened[-1 - SEATS]) == TOO_MANY
+    assert [await ended(item) for item in opened[-SEATS:]] == [None] * SEATS
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+async def test_of_many_at_once_as_many_stay_as_there_are_seats(
+    refusing: list[Server], closing_oldest: list[Server], clients: Clients, refuses: bool
+):
+    servers = refusing if refuses else closing_oldest
+    opened = await asyncio.gather(*(clients.open(server) for server in servers * 10))
+    left = [item for item in opened if not isinstance(item, int)]
+    async with asyncio.timeout(SECONDS):  # until the last late answer has come
+        while len(left) > SEATS:
+            answers = [(item, await ended(item)) for item in left]
+            assert {how for _, how in answers if how} <= {TOO_MANY}
+            left = [item for item, how in answers if how is None]
+    assert [await ended(item) for item in left] == [None] * SEATS
+
+
+async def test_who_answers_late_is_heard(refusing: list[Server], clients: Clients):
+    first, _second = [await clients.open(refusing[0]) for _ in range(SEATS)]
+    await first.send("block")
+    assert await first.recv() == "blocking"
+    # Let in meanwhile, since the process that knows better doesn't answer, and closed then.
+    assert await refused(clients, refusing[1])
+    assert await first.recv() == "block"
+    assert await ended(first) is None
+
+
+async def test_who_was_killed_counts_no_more(
+    layer: dict[str, str], start_server: StartServer, refusing: list[Server], clients: Clients
+):
+    doomed = start_server("uvicorn", env=refusing[0].env)
+    for _ in range(SEATS):
+        await clients.open(doomed)
+    for server in refusing[:2]:
+        assert await refused(clients, server)
+    doomed.kill()
+    for server in refusing[:SEATS]:
+        assert await ended(await clients.open(server)) is None
+    assert await refused(clients, refusing[2])
+
+
+async def test_a_limit_outlives_a_restart_of_redis(
+    start_redis: StartRedis, start_server: StartServer, clients: Clients
+):
+    redis = start_redis()
+    env = environment({"REDIS_URL": redis.url})
+    servers = [start_server(name, env=env) for name in NAMES[:2]]
+    opened = [await clients.open(servers[0]) for _ in range(SEATS)]
+    redis.kill()
+    start_redis(port=redis.port)
+    # Until both processes have subscribed again, they don't hear each other.
+    async with asyncio.timeout(SECONDS):
+        while (newcomer := await clients.open(servers[1])) != 429:
+            if not isinstance(newcomer, int):
+                await newcomer.close()
+            await asyncio.sleep(0.1)
+    assert [await ended(item) for item in opened] == [None] * SEATS
+
+
+async def test_messages_above_the_rate(
+    server_name: ServerName, shared_server: StartServer, clients: Clients
+):
+    server = shared_server(server_name, env=environment({}, WS_MAX_CONNECTIONS_PER_USER=None))
+    for path in ("throttled", "dropping"):
+        client = await clients.open(server, path)
+        for number in range(30):
+            await client.send(str(number))
+        for number in range(20):
+            assert await asyncio.wait_for(client.recv(), SECONDS) == str(number)
+        if path == "throttled":
+            assert await closed(client) == (1008, "more than 20 messages in 60 s")
+        else:
+            # The answer to a ping comes behind all that was sent before.
+            await asyncio.wait_for(await client.ping(), SECONDS)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.recv(), 0.2)

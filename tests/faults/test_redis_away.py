@@ -1,0 +1,279 @@
+"""Redis is down, silent, emptied or hangs up: connections stay, and what is lost is told."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
+from typing import Any
+from uuid import uuid4
+
+import channels_redis.pubsub
+import pytest
+from channels.layers import channel_layers
+from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+from redis.asyncio import Redis
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from panther_channels import _pubsub, connections, sync
+from panther_channels.exceptions import ChannelLayerError
+from panther_channels.websocket import close_websocket_connection, send_message_to_websocket
+from tests.conftest import StartRedis, StartServer
+from tests.servers import RedisServer, Server, ServerName
+
+pytestmark = pytest.mark.faults
+
+SECONDS = 20.0
+SOON = 5.0  # generous for what is said to take two seconds
+ORDERS = [
+    "FLUSHALL",
+    "CLIENT KILL TYPE normal SKIPME yes",
+    "CLIENT KILL TYPE pubsub",
+    "CLIENT PAUSE 1000",
+]
+CORE = "tests.integration.core_settings"
+
+Ids = dict[str, ClientConnection]
+
+
+@pytest.fixture
+def redis(start_redis: StartRedis) -> RedisServer:
+    return start_redis()
+
+
+@pytest.fixture(params=["pubsub", "core"])
+def kind(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def server(
+    server_name: ServerName, kind: str, start_server: StartServer, redis: RedisServer
+) -> Server:
+    settings = {"DJANGO_SETTINGS_MODULE": CORE} if kind == "core" else {}
+    return start_server(server_name, env={"REDIS_URL": redis.url, **settings})
+
+
+@pytest.fixture(autouse=True)
+async def sender(
+    kind: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[None]:
+    """Lets this process send over `redis`."""
+    monkeypatch.setattr(
+        channels_redis.pubsub, "RedisSingleShardConnection", RedisSingleShardConnection
+    )
+    _pubsub.install()
+    for module in (connections, sync):
+        monkeypatch.setattr(module, "TO_SEND", 1.0)  # it is 5 s, which all would wait for
+    core = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
+    layer: Any = core if kind == "core" else RedisPubSubChannelLayer(hosts=[redis.url])
+    before = channel_layers.set("default", layer)
+    yield
+    await (core.close_pools() if kind == "core" else layer.flush())
+    channel_layers.set("default", before)
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def opened(stack: AsyncExitStack, server: Server, count: int) -> Ids:
+    url = f"{server.ws_url}/ws/id"
+    connecting = (
+        stack.enter_async_context(connect(url, open_timeout=SECONDS)) for _ in range(count)
+    )
+    return {await received(client): client for client in await asyncio.gather(*connecting)}
+
+
+async def received(client: ClientConnection) -> str:
+    return str(await asyncio.wait_for(client.recv(), SECONDS))
+
+
+async def answers(ids: Ids) -> None:
+    """The connections are open, and echo."""
+    for client in ids.values():
+        await client.send("echo")
+        while await received(client) != "echo":
+            pass
+
+
+async def until_reached(ids: Ids) -> None:
+    """Sends to all until each has heard of it."""
+    waiting = dict(ids)
+    async with asyncio.timeout(SECONDS):
+        while waiting:
+            for connection_id, client in list(waiting.items()):
+                text = uuid4().hex  # none that came late counts
+                with suppress(ChannelLayerError, TimeoutError):
+                    await send_message_to_websocket(connection_id, text)
+                    async with asyncio.timeout(0.2):
+                        while await client.recv() != text:
+                            pass
+                    del waiting[connection_id]
+
+
+async def is_refused(server: Server) -> None:
+    """Handshakes are refused soon, each in the way of its class."""
+
+    async def status() -> None:
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(f"{server.ws_url}/ws/id", open_timeout=SECONDS)
+        assert caught.value.response.status_code == 503
+        assert caught.value.response.body == b'{"detail": "Service Unavailable"}'
+
+    async def code() -> None:
+        async with connect(f"{server.ws_url}/ws/coded", open_timeout=SECONDS) as client:
+            with pytest.raises(ConnectionClosed):
+                await client.recv()
+            assert (client.close_code, client.close_reason) == (1013, "try again later")
+
+    async with asyncio.timeout(SOON):
+        await asyncio.gather(*(status() for _ in range(10)), code())
+
+
+async def is_told(ids: Ids) -> None:
+    """Whoever sends or closes learns soon that it failed."""
+    connection_id = next(iter(ids))
+    calls: list[Callable[[], Awaitable[None]]] = [
+        lambda: send_message_to_websocket(connection_id, "lost"),
+        lambda: close_websocket_connection(connection_id),
+        lambda: asyncio.to_thread(sync.send_message_to_websocket, connection_id, "lost"),
+    ]
+
+    async def fails(call: Callable[[], Awaitable[None]]) -> None:
+        with pytest.raises(ChannelLayerError):
+            await call()
+
+    async with asyncio.timeout(2 * SOON):
+        await asyncio.gather(*map(fails, calls))
+
+
+def is_quiet(server: Server, outages: int = 1) -> None:
+    """Each outage takes a few lines of the log, and none of its causes' tracebacks."""
+    assert "Traceback" not in server.log, server.log
+    lines = [line for line in server.log.splitlines() if line.startswith(("ERROR", "WARNING"))]
+    assert len(lines) <= 6 * outages, server.log
+    for text in ("is lost", "Redis failed", "was refused", "Redis is back", "memberships of"):
+        assert sum(text in line for line in lines) <= outages, server.log
+
+
+@contextmanager
+def silent(redis: RedisServer) -> Iterator[None]:
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+
+
+async def command(redis: RedisServer, *arguments: Any) -> None:
+    async with Redis.from_url(redis.url) as client:
+        await client.execute_command(*arguments)
+
+
+async def test_down(server: Server, redis: RedisServer, start_redis: StartRedis, clients):
+    ids = await opened(clients, server, 10)
+    await until_reached(ids)
+    redis.kill()
+    await answers(ids)
+    await is_refused(server)
+    await is_told(ids)
+    await next(iter(ids.values())).close()  # leaving needs no Redis
+    del ids[next(iter(ids))]
+    start_redis(port=redis.port)
+    start = time.monotonic()
+    await until_reached(ids)
+    assert time.monotonic() - start < SOON
+    ids |= await opened(clients, server, 1)
+    await until_reached(ids)
+    await answers(ids)
+    is_quiet(server)
+
+
+async def test_silent(server: Server, redis: RedisServer, clients):
+    ids = await opened(clients, server, 10)
+    await until_reached(ids)
+    with silent(redis):
+        await answers(ids)
+        await is_refused(server)
+        await is_told(ids)
+        await next(iter(ids.values())).close()
+        del ids[next(iter(ids))]
+    start = time.monotonic()
+    await until_reached(ids)
+    assert time.monotonic() - start < SOON
+    ids |= await opened(clients, server, 1)
+    await until_reached(ids)
+    await answers(ids)
+    is_quiet(server)
+
+
+async def test_nobody_is_dropped_or_deaf(server: Server, redis: RedisServer, clients):
+    ids = await opened(clients, server, 10)
+    await until_reached(ids)
+    for order in ORDERS:
+        await command(redis, *order.split())
+        await answers(ids)
+        await until_reached(ids)
+        ids |= await opened(clients, server, 2)
+        await until_reached(ids)
+        await answers(ids)
+    assert len(ids) == 10 + 2 * len(ORDERS)
+    is_quiet(server, outages=len(ORDERS))
+
+
+@pytest.mark.parametrize("kind", ["pubsub"], indirect=True)
+async def test_what_was_sent_without_an_error_arrives(
+    server: Server, redis: RedisServer, start_redis: StartRedis, clients
+):
+    """An outage of a second, in the midst of a series."""
+    ids = await opened(clients, server, 5)
+    await until_reached(ids)
+    sent: dict[str, list[str]] = {connection_id: [] for connection_id in ids}
+    is_over = asyncio.Event()
+
+    async def series(connection_id: str) -> None:
+        number = 0
+        while not is_over.is_set():
+            number += 1
+            with suppress(ChannelLayerError):
+                await send_message_to_websocket(connection_id, f"n{number}")
+                sent[connection_id].append(f"n{number}")
+            await asyncio.sleep(0.02)  # the rate of the series
+
+    sending = [asyncio.create_task(series(connection_id)) for connection_id in ids]
+    await asyncio.sleep(0.3)  # the rate is what is tested
+    redis.kill()
+    await asyncio.sleep(1)
+    start_redis(port=redis.port)
+    await asyncio.sleep(1.5)
+    is_over.set()
+    await asyncio.gather(*sending)
+    for connection_id, client in ids.items():
+        await send_message_to_websocket(connection_id, "last")
+        got = []
+        while (text := await received(client)) != "last":
+            got.append(text)
+        assert [text for text in sent[connection_id] if text not in got] == []
+        assert len(got) == len(set(got))
+    assert all(len(numbers) > 20 for numbers in sent.values())
+    is_quiet(server)
+
+
+async def test_redis_is_down_from_the_start(
+    server_name: ServerName, kind: str, start_server: StartServer, start_redis: StartRedis, clients
+):
+    away = start_redis()
+    away.kill()
+    settings = {"DJANGO_SETTINGS_MODULE": CORE} if kind == "core" else {}
+    server = start_server(server_name, env={"REDIS_URL": away.url, **settings})
+    await is_refused(server)
+    start_redis(port=away.port)
+    await opened(clients, server, 1)
+    is_quiet(server)
