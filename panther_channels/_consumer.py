@@ -16,12 +16,13 @@ import django.db
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from panther_channels import _database, _outage, conf, status
-from panther_channels._encoding import checked_text, from_event
+from panther_channels._encoding import checked_text, from_event, size_of
 from panther_channels._expiry import deadlines, expiry_of
 from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
 from panther_channels._inbox import Inbox, event_handler, is_ours
 from panther_channels._limits import LimitedSeat, take_seat
 from panther_channels._path_variables import parameters
+from panther_channels._slow import SlowClient
 from panther_channels._state import (
     OPEN,
     Ending,
@@ -31,6 +32,7 @@ from panther_channels._state import (
     State,
     ending_for,
     is_refusal,
+    too_large,
 )
 from panther_channels._tasks import Tasks
 from panther_channels._watch import OVERDUE, RESTART, Vigil, watch
@@ -80,6 +82,7 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         self._is_attached = False
         self._inbox: Inbox | None = None
         self._tasks: Tasks | None = None
+        self._slow: SlowClient | None = None
         self._seat: LimitedSeat | None = None
 
     @classmethod
@@ -179,6 +182,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         logger.error(text, path, found or "(not accepted)", what, exc_info=error)
 
     async def _close(self, ending: Ending) -> None:
+        if self._slow is not None and self._socket.state is OPEN:
+            self._slow.unblock()
         await self._socket.close(
             ending, with_code=self.reject_with_close_code, subprotocol=self.default_subprotocol
         )
@@ -207,11 +212,13 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self._is_attached:
             return
         self._is_attached = True
+        self._slow = SlowClient(self._socket)
         layer = find_channel_layer()
         if layer is not None:
             self.channel_layer = layer
             self.channel_name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)
             self._inbox = Inbox(layer, self.channel_name)
+            self._inbox.bound(conf.max_send_buffer(), self._slow.overflow)
 
     async def _accept(self, message: Message) -> None:
         socket = self._socket
@@ -227,6 +234,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         except BaseException:
             self._id = self._vigil.id = ""  # and accept() may be tried again
             raise
+        if self._slow is not None:
+            self._slow.watch(self._id)
         if self._inbox is not None:
             self._inbox.start(self._on_event, lambda: socket.state is OPEN)
         if self._seat is not None:
@@ -253,6 +262,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     async def _listen(self) -> None:
         socket, handle, database = self._socket, self.receive, _database.use
         socket.handled = 0
+        limit = conf.max_message_size()
+        harmless = limit // 4  # characters, of which each has four bytes at most
         if self.throttle is not None:
             handle = self.throttle.limit(handle, self.scope["path"])
         _database.close_old_soon()
@@ -263,8 +274,12 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             elif socket.state is OPEN:
                 socket.received += 1
                 text = message.get("text")
+                data = message["bytes"] if text is None else text
+                if len(data) > harmless and size_of(data) > limit:
+                    await self._close(Ending(status.WS_1009_MESSAGE_TOO_BIG, too_large(limit)))
+                    continue
                 try:
-                    await handle(message["bytes"] if text is None else text)
+                    await handle(data)
                 except GoneError:
                     continue  # who closed, and with what code, is known or about to be received
                 finally:
@@ -275,6 +290,9 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
     async def _finish(self) -> None:
         if self.token is not None:
             deadlines().discard(self._expire)
+        slow, self._slow = self._slow, None
+        if slow is not None:
+            slow.release()
         inbox, self._inbox = self._inbox, None
         seat, self._seat = self._seat, None
         self._in_disconnect, self._socket.was_accepted = self._socket.was_accepted, False

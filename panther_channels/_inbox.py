@@ -69,6 +69,15 @@ class Inbox:
             self._groups.append(group)
             await limited(add(group, self._name), TO_JOIN)
 
+    def bound(self, limit: int, overflow: Callable[[], None]) -> None:
+        """Call ``overflow()`` once when more bytes than ``limit`` wait here, and drop the rest.
+
+        Layers that can't count bytes have a limit of messages.
+        """
+        bound_channel = getattr(self._layer, "bound_channel", None)
+        if bound_channel is not None:
+            bound_channel(self._name, limit, overflow)
+
     def start(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:

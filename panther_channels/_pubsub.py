@@ -28,6 +28,8 @@ from channels_redis.pubsub import RedisSingleShardConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from panther_channels._queue import bound_channel
+
 logger = logging.getLogger("panther_channels")
 
 _PAUSE = 0.1  # seconds between two attempts to connect, or to find a receiver
@@ -41,6 +43,7 @@ _CHUNK = 1000  # subscriptions in one command
 def install() -> None:
     """Replace the connections that this process makes from here on. A second call does nothing."""
     pubsub.RedisSingleShardConnection = Shard
+    pubsub.RedisPubSubLoopLayer.bound_channel = bound_channel
 
 
 class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis has no types

@@ -201,5 +201,10 @@ class Socket:
         return kind(f"{what}; the state of this connection is {self.state.value!r}.")
 
 
+def too_large(limit: int) -> str:
+    """The reason of a close for a message that is larger than ``WS_MAX_MESSAGE_SIZE``."""
+    return f"a message has {limit} bytes at most"
+
+
 def _shortened(detail: Any) -> str:
     return str(detail).encode(errors="replace")[:123].decode(errors="ignore")

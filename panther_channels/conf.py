@@ -7,12 +7,14 @@ names the setting.
 
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
+
+_Number = TypeVar("_Number", int, float)
 
 
 def urls() -> Any:
@@ -52,17 +54,17 @@ def trust_daphne_root_path() -> bool:
 
 def connect_timeout() -> float:
     """``WS_CONNECT_TIMEOUT``: seconds up to ``accept()``. Default: 4."""
-    return _seconds("WS_CONNECT_TIMEOUT", 4)
+    return _positive("WS_CONNECT_TIMEOUT", 4.0)
 
 
 def disconnect_grace() -> float:
     """``WS_DISCONNECT_GRACE``: seconds for each hook after the client's end. Default: 5."""
-    return _seconds("WS_DISCONNECT_GRACE", 5)
+    return _positive("WS_DISCONNECT_GRACE", 5.0)
 
 
 def shutdown_timeout() -> float:
     """``WS_SHUTDOWN_TIMEOUT``: seconds from SIGTERM to the end. Default: 10."""
-    return _seconds("WS_SHUTDOWN_TIMEOUT", 10)
+    return _positive("WS_SHUTDOWN_TIMEOUT", 10.0)
 
 
 def middlewares() -> tuple[Callable[..., Any], ...]:
@@ -102,11 +104,26 @@ def channel_layer() -> str:
     return str(_setting("WS_CHANNEL_LAYER", "default"))
 
 
-def _seconds(name: str, default: float) -> float:
+def max_message_size() -> int:
+    """``WS_MAX_MESSAGE_SIZE``: bytes that an incoming message may have. Default: 1 MiB."""
+    return _positive("WS_MAX_MESSAGE_SIZE", 1024 * 1024)
+
+
+def max_send_buffer() -> int:
+    """``WS_MAX_SEND_BUFFER``: bytes that may wait for a slow client. Default: 1 MiB."""
+    return _positive("WS_MAX_SEND_BUFFER", 1024 * 1024)
+
+
+def send_timeout() -> float:
+    """``WS_SEND_TIMEOUT``: seconds in which a client has to take some of it. Default: 30."""
+    return _positive("WS_SEND_TIMEOUT", 30.0)
+
+
+def _positive(name: str, default: _Number) -> _Number:
     value = _setting(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-        raise ImproperlyConfigured(f"{name} must be a number of seconds above 0, not {value!r}.")
-    return float(value)
+        raise ImproperlyConfigured(f"{name} must be a number above 0, not {value!r}.")
+    return type(default)(value)
 
 
 def _count(name: str) -> int | None:

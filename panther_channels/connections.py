@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import LazyObject
 
 from panther_channels import conf, status
-from panther_channels._encoding import to_event
+from panther_channels._encoding import size_of, to_event
 from panther_channels._outage import TO_SEND, limited
 
 #: The one type of event that this package sends to connections.
@@ -21,6 +21,9 @@ EVENT_TYPE = "panther_channels.connection"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _creating = threading.Lock()  # a channel layer
+# Bytes of a message from outside, and less than what a frame of the local layer holds.
+_LARGEST = 16 * 1024 * 1024 - 1024
+_LARGEST_OVER_REDIS = 1024 * 1024
 _MAX_REASON = 123  # bytes: a control frame holds 125, the code takes two (RFC 6455 section 5.5)
 
 
@@ -123,6 +126,8 @@ async def send_message_to_websocket(connection_id: str, data: Any) -> None:
     Raises:
         TypeError: the data can't be encoded as JSON.
         UnicodeEncodeError: the text holds a lone surrogate.
+        ValueError: the message is too large for the channel layer: over 1 MiB for Redis, over
+            16 MiB else. ``bytes`` are a third larger there.
         ImproperlyConfigured: there is no channel layer.
         ChannelLayerError: it failed, or gave no answer within five seconds.
     """
@@ -177,8 +182,29 @@ async def close_user_websockets(
     await limited(channel_layer().group_send(group, close_event(code, reason)), TO_SEND)
 
 
+def check_size(layer: Any, event: dict[str, Any]) -> None:
+    """Refuse what a channel layer can't carry without harm to others.
+
+    Raises:
+        ValueError: it is larger than 1 MiB over Redis, which cuts a process off from all messages
+            when more waits for it than ``client-output-buffer-limit`` allows; the local layer
+            takes 16 MiB.
+    """
+    data = event.get("text") or event.get("json") or event.get("base64") or ""
+    if len(data) <= _LARGEST_OVER_REDIS // 4:  # characters, of which each has four bytes at most
+        return
+    is_redis = any(base.__module__.startswith("channels_redis") for base in type(layer).__mro__)
+    limit = _LARGEST_OVER_REDIS if is_redis else _LARGEST
+    if (size := size_of(data)) > limit:
+        raise ValueError(
+            f"A message of {size:,} bytes is too large for {type(layer).__name__}, by which it "
+            f"would have {limit:,} at most: send a reference to it."
+        )
+
+
 async def _post(connection_id: str, event: dict[str, Any]) -> None:
     layer = channel_layer()
+    check_size(layer, event)
     if (group := connection_group(connection_id)) is not None:
         await limited(layer.group_send(group, event), TO_SEND)
 

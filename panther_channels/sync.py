@@ -20,6 +20,7 @@ from panther_channels._outage import TO_SEND, limited
 from panther_channels.connections import (
     channel_layer,
     check_close,
+    check_size,
     close_event,
     connection_group,
     message_event,
@@ -49,6 +50,8 @@ def send_message_to_websocket(
     Raises:
         TypeError: the data can't be encoded as JSON.
         UnicodeEncodeError: the text holds a lone surrogate.
+        ValueError: the message is too large for the channel layer: over 1 MiB for Redis, over
+            16 MiB else. ``bytes`` are a third larger there.
         ImproperlyConfigured: there is no channel layer.
         SynchronousOnlyOperation: an event loop runs in this thread.
         ChannelLayerError: the channel layer failed, or gave no answer within five seconds. With
@@ -131,7 +134,8 @@ def deliver(group: str, event: dict[str, Any]) -> None:
 
 
 def _post(group: str | None, event: dict[str, Any], *, on_commit: bool, using: str | None) -> None:
-    channel_layer()  # a missing one is a mistake of this call, not of the commit
+    # A missing one, or too large a message, is a mistake of this call, not of the commit.
+    check_size(channel_layer(), event)
     if group is None:
         return
     if on_commit:

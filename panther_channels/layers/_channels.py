@@ -7,23 +7,39 @@ from collections.abc import Callable
 
 from panther_channels.layers._losses import Losses
 
-# Waiting messages from which on a sender of the same event loop lets the receivers go first.
+# Waiting messages, and bytes, from which on a sender of the same event loop lets the receivers go
+# first: nobody is slow only because it had no turn.
 _MANY = 64
+_MUCH = 64 * 1024
 # Seconds between two looks for what nobody will ever receive.
 _SWEEP = 60.0
 
 
 class _Mailbox:
-    __slots__ = ("groups", "last_use", "messages", "waiters")
+    __slots__ = ("groups", "last_use", "limit", "messages", "overflow", "size", "waiters")
 
     def __init__(self) -> None:
         self.messages: deque[tuple[float, bytes]] = deque()  # with the time of their expiry
         self.waiters: deque[asyncio.Future[None]] = deque()
         self.groups: set[str] = set()
         self.last_use = time.monotonic()
+        self.size = 0  # bytes of all messages
+        self.limit = float("inf")
+        self.overflow: Callable[[], None] | None = None
+
+    def is_over_limit(self) -> bool:
+        # A single message may have any size: another one would wait no less.
+        return self.size > self.limit and len(self.messages) > 1
 
     def is_needed(self) -> bool:
         return bool(self.messages or self.waiters or self.groups)
+
+    def overflow_once(self) -> None:
+        self.messages.clear()
+        self.size, self.limit = 0, 0
+        overflow, self.overflow = self.overflow, None
+        if overflow is not None:
+            overflow()
 
     def wake(self) -> None:
         while self.waiters:
@@ -77,6 +93,11 @@ class Channels:
         """The channels in a group."""
         return list(self._groups.get(group, ()))
 
+    def bound(self, channel: str, limit: int, overflow: Callable[[], None]) -> None:
+        """Call ``overflow()`` once when more bytes wait in a channel, and drop all that comes."""
+        mailbox = self._mailbox(channel)
+        mailbox.limit, mailbox.overflow = limit, overflow
+
     def put(self, channel: str, payload: bytes) -> bool:
         """Queue a message; whether there was room for it."""
         now = time.monotonic()
@@ -89,6 +110,9 @@ class Channels:
             if len(messages) >= self._capacity_of(channel):
                 return False
         messages.append((now + self._expiry, payload))
+        mailbox.size += len(payload)
+        if mailbox.size > mailbox.limit and mailbox.is_over_limit():
+            mailbox.overflow_once()
         if mailbox.waiters:
             mailbox.wake()
         return True
@@ -101,7 +125,9 @@ class Channels:
     def is_crowded(self, channel: str) -> bool:
         """Whether a sender should let the receiver go first."""
         mailbox = self._mailboxes.get(channel)
-        return mailbox is not None and len(mailbox.messages) >= _MANY
+        if mailbox is None:
+            return False
+        return mailbox.size >= _MUCH or len(mailbox.messages) >= _MANY
 
     async def receive(self, channel: str) -> bytes:
         """The next message of a channel. A cancelled call takes none."""
@@ -110,6 +136,7 @@ class Channels:
             mailbox.last_use = now = time.monotonic()
             if mailbox.messages:
                 deadline, payload = mailbox.messages.popleft()
+                mailbox.size -= len(payload)
                 if deadline > now:
                     if not mailbox.messages:
                         self._forget(channel)
@@ -155,7 +182,7 @@ class Channels:
     def _drop_expired(self, mailbox: _Mailbox, channel: str, now: float) -> None:
         messages, before = mailbox.messages, len(mailbox.messages)
         while messages and messages[0][0] <= now:
-            messages.popleft()
+            mailbox.size -= len(messages.popleft()[1])
         if lost := before - len(messages):
             self._losses.add(f"messages in {channel!r} expired after {self._expiry} s.", lost)
 

@@ -111,6 +111,16 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
             raise ValueError(f"{channel!r} belongs to another process or event loop.")
         return unpack(await node.channels.receive(channel))
 
+    def bound_channel(self, channel: str, limit: int, overflow: Callable[[], None]) -> None:
+        """Call ``overflow()`` once when more bytes wait in a channel, and drop what comes then.
+
+        Args:
+            channel: a channel of this event loop.
+            limit: bytes, which one message alone may exceed.
+            overflow: called in this event loop, in the midst of a ``send()`` to the channel.
+        """
+        self._node().channels.bound(channel, limit, overflow)
+
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel a member of a group; does nothing if it is one."""
         await self._change_membership(Kind.GROUP_ADD, group, channel)

@@ -19,12 +19,14 @@ from daphne import ws_protocol
 from daphne.utils import HEADER_NAME_RE
 from django.conf import settings
 from twisted.internet import reactor
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort, ISSLTransport
 
 from panther_channels import conf, status
 from panther_channels._logs import redact
 from panther_channels._watch import watch
+from panther_channels.servers._flow import SEND_LIMIT, FlowProtocol, IncomingQueue
 
 logger = logging.getLogger("panther_channels")
 
@@ -46,12 +48,13 @@ def install() -> None:
     Server.create_application = _create_application
     Server.kill_all_applications = _kill_all_applications
     Server.log_action = _log_action
+    FileDescriptor.SEND_LIMIT = SEND_LIMIT
     # For autobahn, a client that answers our 1014 with the same has broken the protocol.
     if status.WS_1014_BAD_GATEWAY not in AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED:
         AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.append(status.WS_1014_BAD_GATEWAY)
 
 
-class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
+class WebSocketProtocol(FlowProtocol):
     """daphne's protocol with its omissions mended."""
 
     muted: bool
@@ -100,14 +103,17 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             super().handle_reply(message)
 
     def _send(self, message: dict[str, Any]) -> None:
-        """Empty messages: daphne sends only payloads that are true."""
+        """Empty messages, of which daphne sends none, and large ones.
+
+        For `sendMessage`, the limit of incoming messages holds for what is sent, too.
+        """
         text, data = message.get("text"), message.get("bytes")
         if (text is None) == (data is None):
             raise ValueError("a websocket.send message has either bytes or text")
         if text is None:
-            self.sendMessage(data, True)
+            self.sendFrame(opcode=2, payload=data)
         else:
-            self.sendMessage(text.encode(), False)
+            self.sendFrame(opcode=1, payload=text.encode())
 
     def _close(self, message: dict[str, Any]) -> None:
         """Close codes and reasons: daphne drops reasons, autobahn refuses codes 1001 to 1014."""
@@ -168,6 +174,8 @@ class WebSocketProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         self.server.connections.setdefault(self, {})
         super().onClose(was_clean, code, reason)
         if queue is not None:
+            if self.failedByMe:  # the client did wrong, and was told what by a close frame
+                code, reason = self.localCloseCode, None
             code = status.WS_1005_NO_STATUS_RCVD if code is None else code
             # The reason of an unclean close is autobahn's own sentence.
             reason = reason if was_clean and reason else ""
@@ -267,10 +275,13 @@ def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> An
     if not isinstance(protocol, WebSocketProtocol):
         return _daphne_create_application(server, protocol, scope)
     protocol.complete_scope(scope)
-    queue = _daphne_create_application(server, protocol, scope)
-    application = server.connections.get(protocol, {}).get("application_instance")
-    if application is not None:
-        application.add_done_callback(protocol.application_done)
+    # As daphne does it, with a queue and a send() that know limits.
+    scope.setdefault("asgi", {"version": "3.0"})
+    queue = IncomingQueue(protocol)
+    served = server.application(scope=scope, receive=queue.get, send=protocol.reply)
+    application = asyncio.ensure_future(served)
+    server.connections[protocol]["application_instance"] = application
+    application.add_done_callback(protocol.application_done)
     return queue
 
 

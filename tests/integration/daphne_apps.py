@@ -1,7 +1,8 @@
 """A raw ASGI application that does what the client's query string says, and logs what it saw.
 
 The query string is the `repr` of a list of steps; a step is a message to send, one of the words
-below, or a number: so many bytes as the body of a refusal. Over HTTP it answers with its root path.
+below, a number: so many bytes as the body of a refusal, or a pair: a size, and how many
+messages of that size to send. Over HTTP it answers with its root path.
 With MENDED in the environment daphne is mended, without it is left as it was installed; with
 TRUSTING, WS_TRUST_DAPHNE_ROOT_PATH is set.
 """
@@ -55,6 +56,9 @@ async def _do(step: Any, scope: dict[str, Any], receive: Any, send: Any) -> None
         outcome = {key: scope.get(key) for key in SCOPE}
     elif step == "receive":
         outcome = await receive()
+    elif isinstance(step, tuple):
+        for _ in range(step[1]):
+            outcome = await _send({"type": "websocket.send", "bytes": bytes(step[0])}, send)
     elif isinstance(step, int):
         outcome = await _send({"type": "websocket.http.response.body", "body": bytes(step)}, send)
     else:

@@ -5,6 +5,7 @@ Each `test_daphne_...` fails once daphne no longer needs the mend that the test 
 
 import ast
 import asyncio
+import contextlib
 import datetime
 import importlib.metadata
 import itertools
@@ -28,7 +29,8 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Response
 
 from tests.conftest import StartServer
-from tests.servers import Server
+from tests.faults.raw import BINARY, RawClient, frame, raw_client
+from tests.servers import Server, ServerName
 
 APPLICATION = "tests.integration.daphne_apps:application"
 # Without Django, which is no more than a library to an ASGI application like this one.
@@ -39,6 +41,7 @@ FIXED = (
 )
 # Longer than daphne's checker takes to see that an application has ended.
 CHECKER = 1.5
+MB = 1_000_000
 
 UPGRADE = (
     "Host: host\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -801,3 +804,103 @@ async def test_sigterm_does_not_wait_for_ever(start_server: StartServer):
 
 async def test_sigterm_without_connections(start_server: StartServer):
     assert await stop(start_server("daphne", APPLICATION, env=MENDED)) == 0
+
+
+# Limits; tests/faults/test_flow.py has those of a project
+
+
+def raw(script: Script) -> Any:
+    _, _, rest = script.target.partition("/")
+    return raw_client(script.server, f"/{rest}", receive_buffer=65536)
+
+
+def has_close_frame(client: RawClient) -> bool:
+    try:
+        client.closed()
+    except (ConnectionError, EOFError):
+        return False
+    return True
+
+
+def logs_in_time(script: Script) -> bool:
+    deadline = time.monotonic() + CHECKER
+    while time.monotonic() < deadline:
+        if f"{script.path} sent websocket.send" in script.server.log:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_send_waits_for_the_client(mended: Server):
+    script = Script(mended, ACCEPT, (MB, 50))
+    with raw(script) as client:
+        assert not logs_in_time(script)
+        for _ in range(50):
+            assert client.receive() == (BINARY, bytes(MB))
+        script.server.wait_log(f"{script.path} sent websocket.send")
+
+
+def test_daphne_still_never_waits(unmended: Server):
+    script = Script(unmended, ACCEPT, (MB, 50))
+    with raw(script):
+        assert logs_in_time(script), FIXED
+
+
+async def test_a_large_message(mended: Server):
+    async with Script(mended, ACCEPT, (2 * MB, 1)).connect(max_size=None) as client:
+        assert await client.recv() == bytes(2 * MB)
+
+
+async def test_daphne_still_sends_no_large_message(unmended: Server):
+    script = Script(unmended, ACCEPT, (2 * MB, 1))
+    async with script.connect(max_size=None) as client:
+        assert "PayloadExceededError" in await script.logged("raised.*|sent websocket.send"), FIXED
+        client.transport.abort()
+
+
+def test_a_flood_has_to_wait(mended: Server):
+    with raw(Script(mended, ACCEPT, "linger")) as client:
+        assert client.flood(frame(bytes(10_000)), 0.5, 30 * MB) < 20 * MB
+
+
+def test_daphne_still_takes_a_flood(unmended: Server):
+    with raw(Script(unmended, ACCEPT, "linger")) as client:
+        assert client.flood(frame(bytes(10_000)), 5, 30 * MB) >= 30 * MB, FIXED
+
+
+WRONG = {"size": frame(bytes(2 * MB), BINARY)[:1000], "utf-8": frame(b"\xff"), "mask": b"\x81\x01x"}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_the_client_is_told_what_it_did_wrong(mended: Server, what: str):
+    with raw(Script(mended, ACCEPT)) as client:
+        client.socket.sendall(WRONG[what])
+        assert has_close_frame(client)
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_daphne_still_tells_nothing(unmended: Server, what: str):
+    with raw(Script(unmended, ACCEPT)) as client:
+        client.socket.sendall(WRONG[what])
+        assert not has_close_frame(client), FIXED
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("daphne", ("--ping-interval", "1", "--ping-timeout", "1")),
+        ("uvicorn", ("--ws-ping-interval", "1", "--ws-ping-timeout", "1")),
+    ],
+)
+def test_servers_still_drop_a_slow_reader(
+    name: ServerName, args: tuple[str, ...], start_server: StartServer
+):
+    """Once this fails, that server counts as life what the client takes: the mend may go."""
+    script = Script(start_server(name, APPLICATION, args=args), ACCEPT, (MB, 20), "return")
+    with raw(script) as client:
+        messages = 0
+        with contextlib.suppress(ConnectionError, EOFError):
+            while client.receive()[0] == BINARY:
+                messages += 1
+                time.sleep(2)
+        assert messages < 20

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_seconds(name: str):
     for value in (0, -1, "4", None, True, float("nan")):
         with (
             override_settings(**{name: value}),
-            pytest.raises(ImproperlyConfigured, match=f"^{name} must be a number of seconds"),
+            pytest.raises(ImproperlyConfigured, match=f"^{name} must be a number above 0"),
         ):
             read()
 
@@ -86,6 +87,32 @@ def test_channel_layer():
     with override_settings(WS_CHANNEL_LAYER="sockets"):
         assert conf.channel_layer() == "sockets"
     assert conf.channel_layer() == "default"
+
+
+NUMBERS: dict[str, tuple[Callable[[], float], float]] = {
+    "WS_MAX_MESSAGE_SIZE": (conf.max_message_size, 1024 * 1024),
+    "WS_MAX_SEND_BUFFER": (conf.max_send_buffer, 1024 * 1024),
+    "WS_SEND_TIMEOUT": (conf.send_timeout, 30.0),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers(name: str):
+    read, default = NUMBERS[name]
+    assert read() == default
+    with override_settings(**{name: 5}):
+        assert read() == 5
+    assert read() == default
+
+
+@pytest.mark.parametrize("value", [0, -1, None, "1", True, float("nan")])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_bad_numbers_name_the_setting(name: str, value: object):
+    with (
+        override_settings(**{name: value}),
+        pytest.raises(ImproperlyConfigured, match=f"^{name} must be a number above 0"),
+    ):
+        NUMBERS[name][0]()
 
 
 LIMITS = {

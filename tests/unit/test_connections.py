@@ -6,16 +6,19 @@ from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from panther_channels.connections import (
     EVENT_TYPE,
     check_close,
+    check_size,
     close_websocket_connection,
     find_channel_layer,
     group_name,
     is_connection_id,
+    message_event,
     send_message_to_websocket,
 )
 
@@ -165,3 +168,31 @@ def test_threads_that_come_first_get_one_layer():
     ):
         assert len(set(pool.map(find, range(4)))) == 1
     assert Slow.made == 1
+
+
+KIB = 1024
+
+
+class Own(RedisPubSubChannelLayer):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("kind", "largest"),
+    [(RedisPubSubChannelLayer, KIB), (Own, KIB), (InMemoryChannelLayer, 16 * KIB - 1)],
+)
+def test_the_largest_message(kind: Any, largest: int):
+    layer, size = kind(), largest * KIB
+    check_size(layer, message_event("x" * size))
+    check_size(layer, message_event("é" * (size // 2)))
+    check_size(layer, message_event(["x" * (size - 4)]))
+    check_size(layer, message_event(b"x" * (size // 4 * 3)))
+    too_large: list[Any] = ["x" * (size + 1), "é" * (size // 2 + 1), ["x" * size], b"x" * size]
+    for data in too_large:
+        with pytest.raises(ValueError, match=f"too large for {kind.__name__}, .*: send a ref"):
+            check_size(layer, message_event(data))
+
+
+async def test_too_large_a_message_fails_at_the_sender():
+    with pytest.raises(ValueError, match="too large for InMemoryChannelLayer"):
+        await send_message_to_websocket("nobody", "x" * 17_000_000)

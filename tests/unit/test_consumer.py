@@ -1226,3 +1226,38 @@ async def test_resolver404_of_a_hook_runs_no_second_consumer(
             peer.leave()
             await peer.ended()
     assert peer.journal.count("started") == 1
+
+
+# What is too large, or too much
+
+
+@pytest.mark.parametrize("data", ["x" * 1001, "é" * 501, b"x" * 1001])
+@override_settings(WS_MAX_MESSAGE_SIZE=1000)
+async def test_too_large_a_message(layer: InMemoryChannelLayer, data: str | bytes):
+    async with Peer(Noted.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        peer.push(data)
+        assert await peer.next() == {
+            "type": "websocket.close",
+            "code": 1009,
+            "reason": "a message has 1000 bytes at most",
+        }
+        assert await peer.ended() == []
+        await gone(layer, connection_id)
+    assert disconnects(peer) == [("disconnect", 1009, "Closed", True)]
+
+
+@override_settings(WS_MAX_MESSAGE_SIZE=1000)
+async def test_the_largest_messages():
+    class Count(GenericWebsocket):
+        async def connect(self):
+            await self.accept()
+
+        async def receive(self, data: str | bytes):
+            await self.send(str(len(data)))
+
+    async with Peer(Count.as_asgi()) as peer:
+        await peer.accepted()
+        for data, size in (("x" * 1000, "1000"), ("é" * 500, "500"), (b"x" * 1000, "1000")):
+            peer.push(data)
+            assert (await peer.next())["text"] == size

@@ -13,7 +13,7 @@ from django.utils.functional import lazystr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_channels._encoding import from_event, to_event, to_json
+from panther_channels._encoding import from_event, size_of, to_event, to_json
 
 
 class Colour(enum.Enum):
@@ -134,3 +134,10 @@ def test_a_value_comes_through_every_layer_as_it_was(value: Any):
         returned = from_event(copy)
         assert returned == value
         assert type(returned) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("data", "size"), [("", 0), ("abc", 3), ("é€", 5), (b"\xff\x00", 2), ("\ud800", 3)]
+)
+def test_size(data: str | bytes, size: int):
+    assert size_of(data) == size

@@ -313,3 +313,18 @@ async def test_a_swallowed_cancellation_is_repeated():
     await asyncio.wait_for(inbox.leave(), 3)
     assert inbox._task is not None
     assert inbox._task.done()
+
+
+async def test_a_layer_that_counts_bytes_is_told_the_limit(layer: InMemoryChannelLayer):
+    told: list[Any] = []
+
+    class Counting(InMemoryChannelLayer):
+        def bound_channel(self, *arguments: Any) -> None:
+            told.append(arguments)
+
+    def overflow() -> None:
+        pass
+
+    Inbox(Counting(), "c").bound(5, overflow)
+    Inbox(layer, "c").bound(5, overflow)  # has a limit of messages
+    assert told == [("c", 5, overflow)]

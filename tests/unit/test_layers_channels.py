@@ -152,3 +152,48 @@ async def test_the_sweep(clock):
     assert channels.members("used") == ["waiting"]
     assert sorted(channels._mailboxes) == ["c", "waiting"]
     receiving.cancel()
+
+
+async def test_a_bound_channel_takes_one_message_of_any_size():
+    channels, losses = build(capacity=100)
+    overflows: list[int] = []
+    channels.bound("c", 10, lambda: overflows.append(1))
+    assert channels.put("c", b"x" * 20)
+    assert overflows == []
+    assert await channels.receive("c") == b"x" * 20
+    channels.bound("c", 10, lambda: overflows.append(1))  # of an empty channel nothing is kept
+    for _ in range(5):
+        assert channels.put("c", b"xx")
+    assert overflows == []
+    assert channels.put("c", b"x")
+    assert overflows == [1]
+    for _ in range(5):
+        assert channels.put("c", b"xx")  # and dropped, since nobody will receive it
+    assert overflows == [1]
+    assert len(channels._mailboxes["c"].messages) < 2
+    assert losses.count == 0
+
+
+async def test_received_and_expired_messages_do_not_count(clock):
+    channels, _ = build(capacity=100, expiry=10)
+    channels.group_add("g", "c")
+    channels.bound("c", 10, pytest.fail)
+    for _ in range(10):
+        channels.put("c", b"x" * 10)
+        assert await channels.receive("c") == b"x" * 10
+    channels.put("c", b"x" * 10)
+    clock.now += 10
+    channels.put("other", b"")
+    channels._sweep(clock.now)
+    assert channels._mailboxes["c"].size == 0
+    channels.put("c", b"x" * 10)
+    assert channels._mailboxes["c"].size == 10
+
+
+async def test_a_channel_is_crowded_by_bytes_too():
+    channels, _ = build(capacity=100)
+    assert not channels.is_crowded("c")
+    channels.put("c", b"x" * 1000)
+    assert not channels.is_crowded("c")
+    channels.put("c", b"x" * 100_000)
+    assert channels.is_crowded("c")

@@ -227,3 +227,32 @@ async def test_at_exit(layer, folder):
     await layer.group_add("g", await layer.new_channel())
     module._for_all(LocalChannelLayer._exit)
     assert sockets(folder) == []
+
+
+async def test_a_bound_channel(layer, other):
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    overflow = asyncio.Event()
+    layer.bound_channel(channel, 1000, overflow.set)
+    await layer.group_send("g", {"text": "x" * 2000})
+    assert await next_of(layer, channel) == {"text": "x" * 2000}
+    for _ in range(2):
+        await other.group_send("g", {"text": "x" * 600})
+    await asyncio.wait_for(overflow.wait(), 10)
+    await layer.group_discard("g", channel)
+
+
+async def test_large_messages_from_the_same_event_loop_are_no_overflow(layer):
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    layer.bound_channel(channel, 1024 * 1024, lambda: pytest.fail("overflow"))
+
+    async def receive() -> None:
+        for _ in range(100):
+            await layer.receive(channel)
+
+    receiving = asyncio.ensure_future(receive())
+    for _ in range(100):
+        await layer.group_send("g", {"text": "x" * 50_000})
+    await asyncio.wait_for(receiving, 10)
+    await layer.group_discard("g", channel)

@@ -291,3 +291,14 @@ async def test_after_a_flush_it_goes_on(pubsub: Any, redis_server: RedisServer):
 def test_twice_is_once():
     _pubsub.install()
     assert channels_redis.pubsub.RedisSingleShardConnection is _pubsub.Shard
+
+
+async def test_a_bound_channel(pubsub: Any):
+    channel = await pubsub.new_channel()
+    overflow = asyncio.Event()
+    pubsub.bound_channel(channel, 1000, overflow.set)
+    await pubsub.send(channel, {"n": 1})
+    assert await received(pubsub, channel) == {"n": 1}
+    for _ in range(2):
+        await pubsub.send(channel, {"text": "x" * 600})
+    await asyncio.wait_for(overflow.wait(), SECONDS)

@@ -1,6 +1,8 @@
 """The mends of daphne without a server; tests/integration/test_daphne_mends.py has them at work."""
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from django.test import override_settings
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer  # type: ignore[import-untyped]
 
@@ -22,6 +25,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed = list(AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED)
     monkeypatch.setattr(AutobahnProtocol, "CLOSE_STATUS_CODES_ALLOWED", allowed)
     monkeypatch.setattr(WebSocketFactory, "protocol", WebSocketProtocol)
+    monkeypatch.setattr(FileDescriptor, "SEND_LIMIT", FileDescriptor.SEND_LIMIT)
     for name in REPLACED:
         monkeypatch.setattr(Server, name, getattr(Server, name))
 
@@ -34,6 +38,12 @@ def test_install_twice():
     assert once == [getattr(Server, name) for name in REPLACED]
     assert WebSocketFactory.protocol is daphne.WebSocketProtocol
     assert AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.count(1014) == 1
+
+
+def test_twisted_still_sends_little_in_a_turn():
+    code = "from twisted.internet.abstract import FileDescriptor as F; print(F.SEND_LIMIT)"
+    limit = int(subprocess.check_output([sys.executable, "-c", code]))
+    assert limit < 256 * 1024 <= FileDescriptor.SEND_LIMIT, "asyncio reads 256 KiB"
 
 
 @pytest.mark.usefixtures("restored")

@@ -214,3 +214,9 @@ def test_the_transaction_of_a_database(recorder: Recorder, db: None):
             call()
     sync.send_message_to_websocket(ID, "now", using="nowhere")
     assert [message["text"] for _, message in recorder.sent] == ["now"]
+
+
+def test_too_large_a_message_fails_at_once(recorder: Recorder, on_commit: bool):
+    with pytest.raises(ValueError, match="too large for Recorder"):
+        sync.send_message_to_websocket(ID, "x" * 17_000_000, on_commit=on_commit)
+    assert recorder.sent == []

@@ -1,0 +1,207 @@
+"""How much daphne lets wait for a slow reader, and how much of a fast writer, per connection.
+
+Written for daphne 4.2.3 with autobahn 26.10.2, as :mod:`panther_channels.servers.daphne`, which
+builds on this. daphne itself has no limit on either side, and one for the size of a message that
+holds for both.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from daphne import ws_protocol
+from django.conf import settings
+
+from panther_channels import conf, status
+from panther_channels._state import too_large
+from panther_channels._transport import acknowledged
+
+# Bytes that go out in one turn of the event loop. Twisted's 128 KiB are less than asyncio reads in
+# a turn: of a burst that comes over Redis, more and more would wait for a client that is fast.
+SEND_LIMIT = 1024 * 1024
+
+_MANY = 64 * 1024  # bytes that wait for the application until no more are read
+_OVERHEAD = 512  # bytes that Python needs for a message
+
+
+class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
+    """daphne's protocol, which waits for its client, and lets its client wait."""
+
+    # Not what daphne's command line says. 0 is no limit; that of messages is set when it opens.
+    maxMessagePayloadSize = maxFramePayloadSize = 0  # noqa: N815
+    # A close frame says what was wrong; without it the client sees a lost connection.
+    failByDrop = False  # noqa: N815
+
+    application_queue: "IncomingQueue"
+    _is_full: asyncio.Event | None = None  # set when it is no more
+    _is_reading = True
+    _unhandled = 0  # bytes for the application
+    _taken_at_ping = 0
+
+    # What is sent
+
+    def onOpen(self) -> None:  # noqa: N802
+        """The producer: it is the HTTP protocol's, which made the connection, but sends no more."""
+        limit = conf.max_message_size() if settings.configured else 1024 * 1024
+        self.maxMessagePayloadSize = limit
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(_Producer(self), True)
+        super().onOpen()
+
+    async def reply(self, message: dict[str, Any]) -> None:
+        """In place of `Server.handle_reply`, ASGI's `send()`: on daphne it never waits.
+
+        Raises:
+            OSError: the connection has ended while this waited.
+        """
+        if self._is_full is not None and message.get("type") == "websocket.send":
+            await self._drained()
+        self.handle_reply(message)
+
+    async def _drained(self) -> None:
+        while self._is_full is not None:  # of several that wait, the first fills it again
+            await self._is_full.wait()
+        if self.state != self.STATE_OPEN:
+            raise ConnectionError("the connection has ended")
+
+    def set_full(self, is_full: bool) -> None:
+        """Called by the transport, through its producer."""
+        if is_full and self._is_full is None:
+            self._is_full = asyncio.Event()
+        elif not is_full and self._is_full is not None:
+            self._is_full.set()
+            self._is_full = None
+
+    def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+        """The end: who waits to send has nothing to wait for, and the client's answer is read."""
+        super().sendCloseFrame(*args, **kwargs)
+        self.set_full(False)
+        self.set_reading(True)
+
+    def onClose(self, *args: Any) -> None:  # noqa: N802
+        """The end of TCP: a transport that is aborted doesn't tell its producer."""
+        self.set_full(False)
+        super().onClose(*args)
+
+    @property
+    def asgi_transport(self) -> "_DaphneTransport":
+        """What :func:`panther_channels._transport.find` finds."""
+        return _DaphneTransport(self)
+
+    # What comes in
+
+    def _max_message_size_exceeded(self, *_sizes_and_reason: object) -> None:
+        """Too large a message: the reason is the same on all servers."""
+        reason = too_large(self.maxMessagePayloadSize)
+        self._fail_connection(status.WS_1009_MESSAGE_TOO_BIG, reason)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
+        """A fast writer: daphne queues everything that it sends."""
+        if self.muted or self.state != self.STATE_OPEN:
+            return
+        self.last_ping = time.time()
+        queue = self.application_queue
+        waiting = 0 if queue.empty() else self._unhandled
+        if isBinary:
+            queue.put_nowait({"type": "websocket.receive", "bytes": payload})
+        else:
+            queue.put_nowait({"type": "websocket.receive", "text": payload.decode()})
+        self._unhandled = waiting = waiting + len(payload) + _OVERHEAD
+        if waiting > _MANY:
+            self.set_reading(False)
+
+    def set_reading(self, is_reading: bool) -> None:
+        """Let the client wait until the application has taken all messages, or not any more."""
+        if is_reading != self._is_reading:
+            self._is_reading = is_reading
+            self.application_queue.is_held = not is_reading
+            (self.transport.resumeProducing if is_reading else self.transport.pauseProducing)()
+
+    # Pings
+
+    def _sendAutoPing(self) -> None:  # noqa: N802
+        """A second ping: for autobahn, what answers the first is no answer then."""
+        if self.autoPingTimeoutCall is None:
+            self._taken_at_ping = self.asgi_transport.taken()
+            super()._sendAutoPing()
+
+    def onAutoPingTimeout(self) -> None:  # noqa: N802
+        """A slow client: its ping waits behind data, or its pong where nothing is read.
+
+        Who takes data in the meantime is alive.
+        """
+        taken = self.asgi_transport.taken()
+        if self._is_reading and taken <= self._taken_at_ping:
+            super().onAutoPingTimeout()
+            return
+        self._taken_at_ping = taken
+        self.autoPingTimeoutCall = self.factory._batched_timer.call_later(
+            self.autoPingTimeout, self.onAutoPingTimeout
+        )
+
+
+class IncomingQueue(asyncio.Queue[dict[str, Any]]):
+    """The application's queue, which lets its protocol read again when it is empty.
+
+    `_get` is one of the methods that asyncio has for subclasses to override.
+    """
+
+    is_held = False  # whether the protocol waits for that
+
+    def __init__(self, protocol: FlowProtocol) -> None:
+        super().__init__()
+        self._protocol = protocol
+
+    @property
+    def asgi_transport(self) -> "_DaphneTransport":
+        """Found by ``receive``, where a middleware has wrapped ``send``."""
+        return self._protocol.asgi_transport
+
+    def _get(self) -> dict[str, Any]:
+        message: dict[str, Any] = super()._get()
+        if self.is_held and self.empty():
+            self._protocol.set_reading(True)
+        return message
+
+
+class _Producer:
+    """What Twisted's transport tells about its buffer."""
+
+    def __init__(self, protocol: FlowProtocol) -> None:
+        self._protocol = protocol
+
+    def pauseProducing(self) -> None:  # noqa: N802
+        self._protocol.set_full(True)
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        self._protocol.set_full(False)
+
+    def stopProducing(self) -> None:  # noqa: N802
+        self._protocol.set_full(False)
+
+
+class _DaphneTransport:
+    """The transport of a connection; see :class:`panther_channels._transport.Transport`."""
+
+    __slots__ = ("_protocol",)
+
+    def __init__(self, protocol: FlowProtocol) -> None:
+        self._protocol = protocol
+
+    def waiting(self) -> int:
+        transport = self._protocol.transport  # over TLS, it looks through to that of TCP
+        if not transport.connected:
+            return 0
+        data = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return int(data)
+
+    def taken(self) -> int:
+        acked = acknowledged(getattr(self._protocol.transport, "socket", None))
+        return -self.waiting() if acked is None else acked
+
+    def unblock(self) -> None:
+        """Nothing waits: a close frame goes out at once."""
+
+    def abort(self) -> None:
+        if self._protocol.transport.connected:  # else over TLS there is nothing that could end
+            self._protocol.transport.abortConnection()

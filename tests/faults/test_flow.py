@@ -1,0 +1,333 @@
+"""One client that doesn't read, or writes without end: the process and its neighbours bear it."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.conftest import StartServer
+from tests.faults.raw import BINARY, TEXT, RawClient, frame, raw_client
+from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
+
+pytestmark = pytest.mark.faults
+
+MB = 1_000_000
+SECONDS = 20.0
+# What a process may grow by: the parts of the messages in flight, and what Python keeps of them.
+GROWTH = 25 * MB
+
+# Sends 100 MB to one connection, and numbers to its neighbour.
+SENDER = """
+import asyncio, sys, django
+django.setup()
+from panther_channels.websocket import send_message_to_websocket
+
+async def main(stuck, neighbour):
+    for number in range(100):
+        await send_message_to_websocket(stuck, "x" * 1_000_000)
+        await send_message_to_websocket(neighbour, number)
+        # Redis cuts a process off for which more than 32 MB wait, whoever they are for.
+        await asyncio.sleep(0.005)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+CLOSER = """
+import asyncio, sys, django
+django.setup()
+from panther_channels.websocket import close_websocket_connection
+
+asyncio.run(close_websocket_connection(sys.argv[1], 4000))
+"""
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture(params=SERVER_NAMES)
+def name(request: pytest.FixtureRequest) -> ServerName:
+    found: ServerName = request.param
+    return found
+
+
+@pytest.fixture
+def start(start_server: StartServer, folder: Path) -> Start:
+    """Starts a server over the local layer, or Redis, with settings of ours."""
+
+    def run(name: ServerName, *, redis: bool = False, args: tuple[str, ...] = (), **settings: Any):
+        env = {
+            "DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings",
+            "WS_SETTINGS": json.dumps(settings),
+            "LOCAL_LAYER": str(folder),
+        }
+        return start_server(name, redis=redis, env=env, args=args)
+
+    return run
+
+
+@pytest.fixture
+def server(name: ServerName, shared_server: StartServer) -> Server:
+    """One for all tests that leave it as it was."""
+    return shared_server(name, env={"DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings"})
+
+
+async def received(client: Any) -> Any:
+    return await asyncio.wait_for(client.recv(), SECONDS)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.02)
+
+
+def end_of(client: RawClient) -> tuple[int, str] | None:
+    try:
+        return client.closed()
+    except (ConnectionError, EOFError):
+        return None
+
+
+def is_reset(client: RawClient) -> bool:
+    try:
+        client.send(b"x")
+    except ConnectionError:
+        return True
+    return False
+
+
+class Peak:
+    """The most memory that a process has while this is entered."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._before = server.memory()
+        self.growth = 0
+
+    async def __aenter__(self):
+        self._task = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, *exc_info: object):
+        self._task.cancel()
+
+    async def _look(self) -> None:
+        while True:
+            self.growth = max(self.growth, self._server.memory() - self._before)
+            await asyncio.sleep(0.02)
+
+
+async def echoes(client: Any, until: asyncio.Event) -> int:
+    """Round trips one after the other; the longest may not take seconds."""
+    count = 0
+    while not until.is_set():
+        await client.send("here")
+        assert await asyncio.wait_for(client.recv(), 5.0) == "here"
+        count += 1
+    return count
+
+
+# Who doesn't read
+
+
+@pytest.mark.parametrize("redis", [False, True], ids=["local", "redis"])
+async def test_outside_sends_to_a_client_that_never_reads(
+    name: ServerName, redis: bool, start: Start
+):
+    server = start(name, redis=redis)
+    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+        stuck_id = stuck.receive()[1].decode()
+        async with (
+            connect(f"{server.ws_url}/id") as neighbour,
+            connect(f"{server.ws_url}/id") as talker,
+        ):
+            neighbour_id = str(await received(neighbour))
+            await received(talker)
+            over = asyncio.Event()
+            async with Peak(server) as peak:
+                talking = asyncio.create_task(echoes(talker, over))
+                sending = asyncio.create_task(
+                    asyncio.to_thread(
+                        subprocess.run,
+                        [sys.executable, "-c", SENDER, stuck_id, neighbour_id],
+                        cwd=ROOT,
+                        env={**os.environ, "PYTHONPATH": str(ROOT), **server.env},
+                        check=True,
+                    )
+                )
+                for number in range(100):
+                    assert await received(neighbour) == str(number)
+                await sending
+                over.set()
+                assert await talking > 10
+            assert peak.growth < GROWTH
+        server.wait_log("WARNING panther_channels .*slow consumer, more than 1048576 bytes wait")
+        server.wait_log("disconnect called code=1013")
+        # The transport has gone, and with it what waited.
+        await asyncio.to_thread(wait_until, lambda: is_reset(stuck))
+    assert server.log.count("slow consumer") == 1
+    assert "Traceback" not in server.log
+
+
+async def test_a_handler_that_sends_to_a_client_that_never_reads(name: ServerName, start: Start):
+    server = start(name, WS_SEND_TIMEOUT=2)
+    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+        stuck.receive()
+        async with connect(f"{server.ws_url}/id") as talker:
+            await received(talker)
+            over = asyncio.Event()
+            async with Peak(server) as peak:
+                talking = asyncio.create_task(echoes(talker, over))
+                stuck.send(b"200 1000000")
+                await asyncio.to_thread(server.wait_log, "disconnect called code=1013", SECONDS)
+                over.set()
+                assert await talking > 10
+            assert peak.growth < GROWTH
+        assert end_of(stuck) in {(1013, "slow consumer"), None}  # it may be late for the frame
+    server.wait_log("WARNING panther_channels .*slow consumer, nothing was taken for 2 seconds")
+    assert server.log.count("slow consumer") == 1
+    assert server.log.count("push has ended") == 1
+    assert "Traceback" not in server.log
+
+
+async def test_a_stuck_client_is_closed_from_outside(name: ServerName, start: Start):
+    server = start(name, WS_SEND_TIMEOUT=2)
+    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+        stuck_id = stuck.receive()[1].decode()
+        stuck.send(b"200 1000000")
+        await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", CLOSER, stuck_id],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **server.env},
+            check=True,
+        )
+        await asyncio.to_thread(server.wait_log, "disconnect called code=4000", SECONDS)
+        await asyncio.to_thread(wait_until, lambda: is_reset(stuck))
+
+
+# Who reads slowly
+
+
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [
+        ("daphne", ("--ping-interval", "1", "--ping-timeout", "1")),
+        ("uvicorn", ("--ws-ping-interval", "1", "--ws-ping-timeout", "1")),
+    ],
+)
+def test_a_slow_reader_stays(name: ServerName, args: tuple[str, ...], start: Start):
+    server = start(name, args=args, WS_SEND_TIMEOUT=3)
+    with raw_client(server, "/push", receive_buffer=65536) as slow:
+        slow.receive()
+        slow.send(b"4 1000000")
+        taken = 0
+        for _ in range(4):
+            opcode, payload = slow_frame(slow)
+            assert (opcode, len(payload)) == (TEXT, MB)
+            taken += len(payload)
+        assert taken == 4 * MB
+        slow.send(b"1 3")
+        assert slow.receive() == (TEXT, b"xxx")
+    assert "slow consumer" not in server.log
+
+
+def slow_frame(client: Any) -> tuple[int, bytes]:
+    """A frame, read at about 500 kB/s."""
+    read = client._read
+
+    def slowly(size: int = 10_000) -> bytes:
+        time.sleep(0.02)
+        data: bytes = read(10_000)
+        return data
+
+    client._read = slowly
+    try:
+        frame: tuple[int, bytes] = client.receive()
+    finally:
+        client._read = read
+    return frame
+
+
+# Who writes without end
+
+
+async def test_a_flood_to_a_slow_handler(server: Server):
+    data = frame(b"x" * 10_000) * 100
+    with raw_client(server, "/slow") as client:
+        client.receive()
+        async with Peak(server) as peak:
+            went = await asyncio.to_thread(client.flood, data, 0.5, 150 * MB)
+        assert went < 30 * MB  # the rest waits at the client
+        assert peak.growth < GROWTH
+
+
+# Sizes
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+def test_a_message_that_is_too_large(opcode: int, server: Server):
+    mark = server.mark()
+    reason = "a message has 1048576 bytes at most"
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.send(b"x" * 1024 * 1024, opcode)
+        assert client.receive() == (TEXT, b"1048576")
+        client.send(b"x" * 2 * MB, opcode)
+        assert client.closed() == (1009, reason)
+    server.wait_log("disconnect called code=1009", since=mark)
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.send(b"x" * 800_000, opcode, fin=False)
+        client.send(b"x" * 800_000, 0)
+        assert client.closed() == (1009, reason)
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.send("é".encode() * 700_000)
+        assert client.closed() == (1009, reason)
+    assert "Traceback" not in server.log[mark:]
+
+
+def test_a_limit_of_ones_own(name: ServerName, start: Start):
+    server = start(name, WS_MAX_MESSAGE_SIZE=3 * MB)
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.send(b"x" * 3 * MB)
+        assert client.receive() == (TEXT, b"3000000")
+        client.send(b"x" * 3 * MB + b"x")
+        assert client.closed() == (1009, "a message has 3000000 bytes at most")
+
+
+async def test_a_large_message_goes_out(server: Server):
+    async with connect(f"{server.ws_url}/push", max_size=None) as client:
+        await received(client)
+        await client.send("2 5000000")
+        assert len(await received(client)) == 5 * MB
+        assert len(await received(client)) == 5 * MB
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(b"\xff\xfe"), 1007),
+        (bytes([0x81, 5]) + b"hello", 1002),  # not masked
+        (frame(b"x" * 126, 9), 1002),  # no ping is that long
+        (frame(b"x", 3), 1002),
+    ],
+    ids=["utf-8", "mask", "ping", "opcode"],
+)
+def test_a_broken_frame(data: bytes, code: int, server: Server):
+    mark = server.mark()
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.socket.sendall(data)
+        assert client.closed()[0] == code
+    server.wait_log(f"disconnect called code={code}", since=mark)
