@@ -24,20 +24,22 @@ def is_trouble(error: BaseException) -> bool:
     return isinstance(error, OSError if redis is None else OSError | redis.RedisError)
 
 
-async def limited(answer: Awaitable[Any], seconds: float) -> Any:
-    """Wait for an answer of a channel layer.
+async def limited(answer: Awaitable[Any], seconds: float | None) -> Any:
+    """Wait for an answer of a channel layer; without a limit of our own where it has one.
 
     Raises:
         ChannelLayerError: there was none in time, or the layer is in trouble.
         Exception: whatever else the layer raises.
     """
     try:
+        if seconds is None:
+            return await answer
         async with asyncio.timeout(seconds):
             return await answer
     except Exception as error:
         if not is_trouble(error):
             raise
-        what = str(error) or f"no answer within {seconds:g} s"
+        what = str(error) or f"no answer ({type(error).__name__})"
         raise ChannelLayerError(what) from error
 
 

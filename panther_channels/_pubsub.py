@@ -12,6 +12,8 @@ Written for the pub/sub layer of channels_redis 4.3.0 with redis-py 8.1.0. There
   other's answers.
 * Leaving takes a connection to Redis: without one, each client that goes leaves a traceback in the
   log, and a subscription for ever.
+* The limit in time that redis-py has by default makes a task for every message, which is a third of
+  what sending one costs. Here a limit costs a timer.
 
 Here one task alone connects and reads. Others say what they want, and write it if there is a
 connection; whenever it is made, everything that is wanted is subscribed to.
@@ -34,6 +36,7 @@ logger = logging.getLogger("panther_channels")
 
 _PAUSE = 0.1  # seconds between two attempts to connect, or to find a receiver
 _CONNECT = 5.0  # seconds for one attempt
+_ANSWER = 5.0  # seconds until a message is with Redis, where the host has no socket_timeout
 _CONFIRM = 5.0  # seconds for the answer to a subscription
 _READ = 1.0  # seconds after which a silent connection is looked at
 _GRACE = 2.0  # seconds after an outage in which somebody may have to subscribe again
@@ -44,6 +47,7 @@ def install() -> None:
     """Replace the connections that this process makes from here on. A second call does nothing."""
     pubsub.RedisSingleShardConnection = Shard
     pubsub.RedisPubSubLoopLayer.bound_channel = bound_channel
+    pubsub.RedisPubSubChannelLayer.limits_itself = True  # for connections.py
 
 
 class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis has no types
@@ -56,6 +60,15 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         self._connection: Any = None
         self._failed_at = -_GRACE  # when the latest outage was seen, on the monotonic clock
         self._is_away = False  # and was logged
+        self._limit = _ANSWER
+
+    def _ensure_redis(self) -> None:
+        if self._redis is None:
+            super()._ensure_redis()
+            redis: Any = self._redis
+            options = redis.connection_pool.connection_kwargs
+            self._limit = options.get("socket_timeout") or _ANSWER
+            options["socket_timeout"] = None
 
     async def publish(self, channel: str, message: bytes) -> None:
         """Hand a message to Redis, and after an outage to somebody who has subscribed again.
@@ -63,23 +76,31 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         Raises:
             redis.exceptions.RedisError: Redis failed.
         """
+        self._ensure_redis()
+        try:
+            async with asyncio.timeout(self._limit), self._lock:  # which keeps the order
+                await self._publish(channel, message)
+        except TimeoutError:
+            self._failed_at = time.monotonic()
+            raise RedisTimeoutError(f"no answer within {self._limit:g} s") from None
+
+    async def _publish(self, channel: str, message: bytes) -> None:
         has_failed = False
-        async with self._lock:  # which keeps the order
-            while True:
-                self._ensure_redis()
-                try:
-                    receivers = await self._redis.publish(channel, message)
-                except RedisConnectionError:
-                    self._failed_at = time.monotonic()
-                    if has_failed:
-                        raise
-                    # It was a connection from before an outage, and the others are as well.
-                    has_failed = True
-                    await self._redis.connection_pool.disconnect(inuse_connections=False)
-                    continue
-                if receivers or time.monotonic() - self._failed_at > _GRACE:
-                    return
-                await asyncio.sleep(_PAUSE)
+        while True:
+            self._ensure_redis()
+            try:
+                receivers = await self._redis.publish(channel, message)
+            except RedisConnectionError:
+                self._failed_at = time.monotonic()
+                if has_failed:
+                    raise
+                # It was a connection from before an outage, and the others are as well.
+                has_failed = True
+                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                continue
+            if receivers or time.monotonic() - self._failed_at > _GRACE:
+                return
+            await asyncio.sleep(_PAUSE)
 
     async def subscribe(self, channel: str) -> None:
         """Subscribe, and wait until Redis has confirmed it.

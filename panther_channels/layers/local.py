@@ -51,6 +51,7 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
     """
 
     extensions = ("groups", "flush")
+    limits_itself = True  # in time: nobody waits for a process that doesn't read
 
     def __init__(
         self,
