@@ -39,8 +39,8 @@ async def limited(answer: Awaitable[Any], seconds: float | None) -> Any:
     except Exception as error:
         if not is_trouble(error):
             raise
-        what = str(error) or f"no answer ({type(error).__name__})"
-        raise ChannelLayerError(what) from error
+        limit = "in time" if seconds is None else f"within {seconds:g} s"
+        raise ChannelLayerError(str(error) or f"no answer {limit}") from error
 
 
 class Log:
