@@ -179,7 +179,7 @@ async def close_user_websockets(
         group = await sync_to_async(required_user_group)(user)
     else:
         group = required_user_group(user)
-    await limited(channel_layer().group_send(group, close_event(code, reason)), TO_SEND)
+    await hand_over(channel_layer(), group, close_event(code, reason))
 
 
 def check_size(layer: Any, event: dict[str, Any]) -> None:
@@ -207,6 +207,15 @@ async def _post(connection_id: str, event: dict[str, Any]) -> None:
     check_size(layer, event)
     if (group := connection_group(connection_id)) is None:
         return
+    await hand_over(layer, group, event)
+
+
+async def hand_over(layer: Any, group: str, event: dict[str, Any]) -> None:
+    """Send an event to a group, in bounded time.
+
+    Raises:
+        ChannelLayerError: the layer failed, or gave no answer within five seconds.
+    """
     limits_itself = getattr(layer, "limits_itself", False)  # another limit would cost another timer
     await limited(layer.group_send(group, event), None if limits_itself else TO_SEND)
 

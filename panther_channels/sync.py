@@ -16,13 +16,13 @@ from django.db import transaction
 
 from panther_channels import status
 from panther_channels._background import Background
-from panther_channels._outage import TO_SEND, limited
 from panther_channels.connections import (
     channel_layer,
     check_close,
     check_size,
     close_event,
     connection_group,
+    hand_over,
     message_event,
     required_user_group,
 )
@@ -130,7 +130,7 @@ def deliver(group: str, event: dict[str, Any]) -> None:
         async_to_sync(layer.group_send)(group, event)
     else:
         waiting_for = f"Sending by {type(layer).__name__}"
-        _background.run(limited(layer.group_send(group, event), TO_SEND), waiting_for)
+        _background.run(hand_over(layer, group, event), waiting_for)
 
 
 def _post(group: str | None, event: dict[str, Any], *, on_commit: bool, using: str | None) -> None:

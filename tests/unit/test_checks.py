@@ -20,6 +20,7 @@ from panther_channels.middlewares import WebsocketMiddleware, WebsocketMonitorin
 from panther_channels.permissions import BasePermission, HasPermission, IsAuthenticated, IsStaff
 from panther_channels.throttling import Throttle
 from panther_channels.websocket import GenericWebsocket
+from tests.names import name_of
 from tests.unit.postponed_annotations import Unresolvable
 from tests.unit.system_checks import found, ids
 
@@ -109,13 +110,13 @@ BAD = [is_sync, SyncCall, SyncCall(), without_argument, with_three, TooMany, Too
 BAD += [Abstract, AbstractPermission, ["good"], [good, is_sync], JWTAuthentication.find_credential]
 
 
-@pytest.mark.parametrize("value", GOOD, ids=str)
+@pytest.mark.parametrize("value", GOOD, ids=name_of)
 def test_what_may_be_asked(value: Any):
     assert ids(**urls(auth=value, permissions=value)) == []
     assert ids(WS_AUTHENTICATION=value) == []
 
 
-@pytest.mark.parametrize("value", BAD, ids=str)
+@pytest.mark.parametrize("value", BAD, ids=name_of)
 def test_what_may_not_be_asked(value: Any):
     for name, number in (("auth", "E005"), ("permissions", "E006")):
         (message,) = found(**urls(**{name: value}))
@@ -136,7 +137,7 @@ def test_what_may_not_be_asked(value: Any):
         DRFAuthentication(SyncCall),
         [SessionAuthentication, JWTAuthentication],
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_our_own_authentications(value: Any):
     assert ids(**urls(auth=value)) == []
@@ -154,7 +155,7 @@ def test_our_own_authentications(value: Any):
         good & IsStaff,
         [IsAuthenticated, good],
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_our_own_permissions(value: Any):
     assert ids(**urls(permissions=value)) == []
@@ -224,7 +225,7 @@ def factory(dispatch):
         (WebsocketMiddleware, ["E002"]),
         ("panther_channels.middlewares.WebsocketMiddleware", ["E002"]),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_middlewares(value: Any, expected: list[str]):
     assert ids(WS_MIDDLEWARES=value) == expected
@@ -253,7 +254,7 @@ def test_middlewares(value: Any, expected: list[str]):
         (["https://exam*ple.com"], ["E007"]),
         (["", "x"], ["E007", "E007"]),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_origins(value: Any, expected: list[str]):
     assert ids(WS_ALLOWED_ORIGINS=value) == expected
@@ -269,7 +270,7 @@ class OwnSession(SessionAuthentication):
 @pytest.mark.parametrize(
     "value",
     [SessionAuthentication, CookieJWTAuthentication(), OwnSession, [good, OwnSession]],
-    ids=str,
+    ids=name_of,
 )
 def test_a_cookie_from_everywhere(value: Any):
     for origins in (["*"], ["https://a.b", "*"]):
@@ -294,7 +295,7 @@ class OwnQuery(QueryParamJWTAuthentication):
 
 
 @pytest.mark.parametrize(
-    "value", [QueryParamJWTAuthentication, OwnQuery(), [good, OwnQuery]], ids=str
+    "value", [QueryParamJWTAuthentication, OwnQuery(), [good, OwnQuery]], ids=name_of
 )
 def test_a_token_in_the_url(value: Any):
     (message,) = found(**urls(auth=value), DEBUG=False)
@@ -354,7 +355,7 @@ class Refined(Throttle):
         ({"throttling": THROTTLE}, ["E009"]),
         ({"throttling": "something else"}, []),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_throttles(attributes: dict[str, Any], expected: list[str]):
     messages = found(**urls(**attributes))

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panther_channels._encoding import from_event, size_of, to_event, to_json
+from tests.names import name_of
 
 
 class Colour(enum.Enum):
@@ -78,7 +79,7 @@ def test_json(value: Any, text: str):
     assert to_event(value) == ({"text": parsed} if isinstance(parsed, str) else {"json": text})
 
 
-@pytest.mark.parametrize("value", NOT_JSON, ids=repr)
+@pytest.mark.parametrize("value", NOT_JSON, ids=name_of)
 def test_what_is_not_json_fails_at_the_sender(value: Any):
     with pytest.raises(TypeError):
         to_event(value)
@@ -115,7 +116,7 @@ def test_an_event_that_can_not_be_decoded(event: Mapping[str, Any]):
 
 
 @pytest.mark.parametrize("name", ["text", "json", "base64"])
-@pytest.mark.parametrize("value", [None, 5, b"bytes", [], {}], ids=repr)
+@pytest.mark.parametrize("value", [None, 5, b"bytes", [], {}], ids=name_of)
 def test_an_event_of_other_types(name: str, value: Any):
     with pytest.raises(TypeError, match="is a str"):
         from_event({name: value})

@@ -10,6 +10,7 @@ from panther_channels.exceptions import AuthenticationAPIError, BaseError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.permissions import BasePermission
 from panther_channels.websocket import GenericWebsocket
+from tests.names import name_of
 from tests.unit.peer import Peer, subclass
 
 REFUSED = {"type": "websocket.close", "code": 1008, "reason": ""}
@@ -89,7 +90,7 @@ AUTHS = [
 ]
 
 
-@pytest.mark.parametrize("auth", AUTHS, ids=lambda auth: f"{auth!r:.40}")
+@pytest.mark.parametrize("auth", AUTHS, ids=name_of)
 async def test_auth(auth: Any):
     consumer = subclass("Authenticated", Open, auth=auth)
     async with Peer(consumer.as_asgi()) as peer:
@@ -176,7 +177,7 @@ def answering(answer):
 @pytest.mark.parametrize(
     "permissions",
     [yes, Yes, Yes(), [yes], (Yes,), [yes, Yes(), Yes], {yes}, staticmethod(yes), [], None, ()],
-    ids=lambda item: f"{item!r:.40}",
+    ids=name_of,
 )
 async def test_permissions_that_agree(permissions: Any):
     async with Peer(subclass("Asking", Open, permissions=permissions).as_asgi()) as peer:
@@ -198,7 +199,7 @@ async def test_permissions_as_a_method_of_the_class():
         assert peer.journal[0] is True
 
 
-@pytest.mark.parametrize("answer", [False, None, 0, "", []], ids=repr)
+@pytest.mark.parametrize("answer", [False, None, 0, "", []], ids=name_of)
 async def test_every_falsy_answer_refuses_and_nobody_else_is_asked(answer: Any):
     permissions = [yes, answering(answer), Yes]
     async with Peer(subclass("Asking", Open, permissions=permissions).as_asgi()) as peer:

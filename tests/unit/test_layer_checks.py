@@ -5,6 +5,7 @@ from channels.layers import InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer
 from django.core import checks
 
+from tests.names import name_of
 from tests.unit.system_checks import BACKEND, PUBSUB, URL, found, ids
 
 LOCAL = "panther_channels.layers.LocalChannelLayer"
@@ -74,7 +75,7 @@ RIGHT = {"address": URL, "socket_timeout": None}
         ([{**SENTINEL, "socket_timeout": None}], []),
         ([{"address": URL, "socket_timeout": 6}, f"{URL}?socket_timeout=6"], []),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_redis_that_is_not_waited_for(hosts: list[Any], wrong: list[int]):
     first, *others = of_layer(core(*hosts))
@@ -101,7 +102,7 @@ def recommends(message: checks.CheckMessage) -> bool:
         {"BACKEND": CORE, "CONFIG": {"hosts": URL}},
         {"BACKEND": CORE, "CONFIG": {"no": "such"}},
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_a_layer_that_is_none_is_left_to_channels(layer: dict[str, Any]):
     assert {message.id for message in of_layer(layer)} <= {"panther_channels.W006"}

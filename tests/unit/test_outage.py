@@ -11,6 +11,7 @@ from redis import ConnectionError as RedisConnectionError
 from panther_channels import _outage
 from panther_channels._outage import is_trouble, limited
 from panther_channels.exceptions import ChannelLayerError
+from tests.names import name_of
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from panther_channels.exceptions import ChannelLayerError
         (TimeoutError(), True),
         (ValueError("a mistake"), False),
     ],
-    ids=repr,
+    ids=name_of,
 )
 def test_what_needs_no_traceback(error: Exception, expected: bool):
     assert is_trouble(error) is expected

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from panther_channels._path_variables import parameters
 from panther_channels.exceptions import InvalidPathVariableAPIError
 from panther_channels.websocket import GenericWebsocket, Websocket
+from tests.names import name_of
 from tests.unit import postponed_annotations
 
 UUID_1 = "00000000-0000-0000-0000-000000000001"
@@ -130,7 +131,7 @@ def test_any_text_is_cast_or_refused(annotation: Any, value: str):
     assert isinstance(got, annotation)
 
 
-@pytest.mark.parametrize("annotation", [[int], {"help": "a room"}, 5, "1 + 1"], ids=repr)
+@pytest.mark.parametrize("annotation", [[int], {"help": "a room"}, 5, "1 + 1"], ids=name_of)
 def test_an_annotation_that_is_no_type_is_no_crash(annotation: Any):
     with suppress(ImproperlyConfigured):  # or else it is taken for one without a cast
         assert bind(taking(annotation), {"value": "5"}) == {"value": "5"}

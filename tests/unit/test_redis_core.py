@@ -18,6 +18,7 @@ from panther_channels import _redis_core, _renewal
 from panther_channels._inbox import Inbox
 from panther_channels._redis_core import Memberships, hasty_hosts, is_core, memberships
 from tests.conftest import StartRedis
+from tests.names import name_of
 from tests.servers import RedisServer
 
 URL = "redis://127.0.0.1:6379/0"
@@ -127,7 +128,7 @@ SENTINEL = {"sentinels": [("127.0.0.1", 26379)], "master_name": "mymaster"}
         ([{**SENTINEL, "socket_timeout": None}], []),
         ([{"address": URL, "socket_timeout": None}, URL, {"address": URL}], [1, 2]),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_hasty_hosts(hosts: Any, hasty: list[int]):
     assert hasty_hosts(RedisChannelLayer(hosts)) == hasty
