@@ -19,6 +19,7 @@ from panther_channels._state import OPEN, Ending, Socket, State
 logger = logging.getLogger("panther_channels")
 
 _INTERVAL = 0.5  # seconds
+_AT_ONCE = 100  # connections that are closed without a delay
 _RATE = 300  # connections that are closed in a second when the server stops
 # Shares of WS_SHUTDOWN_TIMEOUT, one after the other at worst.
 _SPREADING, _HANDLING, _DISCONNECTING = 0.3, 0.4, 0.3
@@ -142,6 +143,16 @@ class Vigil:
         self._since = time.monotonic()
 
 
+def seconds_to_close(count: int, seconds: float) -> float:
+    """How long it takes to close so many connections when the server stops.
+
+    Args:
+        count: how many there are.
+        seconds: WS_SHUTDOWN_TIMEOUT.
+    """
+    return min(count / _RATE, seconds * _SPREADING) if count > _AT_ONCE else 0.0
+
+
 class Watch:
     """The connections of an event loop, which must be running.
 
@@ -187,7 +198,7 @@ class Watch:
         self.is_stopping = True
         self._is_empty.clear()
         vigils = list(self._vigils.values())
-        spread = min(len(vigils) / _RATE, seconds * _SPREADING) if len(vigils) > 100 else 0.0
+        spread = seconds_to_close(len(vigils), seconds)
         started = time.monotonic()
         closing = set()
         for number, vigil in enumerate(vigils):

@@ -5,6 +5,7 @@ installed. Each mend is one function or class whose text says what uvicorn does 
 a test that fails once uvicorn no longer needs it.
 """
 
+import itertools
 import logging
 from typing import Any
 
@@ -12,15 +13,18 @@ from uvicorn.protocols.websockets import websockets_sansio_impl as implementatio
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from panther_channels import status
+from panther_channels import conf, status
+from panther_channels._watch import seconds_to_close
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
+_uvicorn_shutdown = _Protocol.shutdown
 
 
 def install() -> None:
     """Mends uvicorn in this process. A second call does nothing."""
     _Protocol.connection_made = _connection_made
+    _Protocol.shutdown = _shutdown
     vars(implementation)["ServerProtocol"] = _ServerProtocol
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(present, _OneLine) for present in logger.filters):
@@ -43,6 +47,28 @@ def _request_received(protocol: Any, data: bytes) -> None:
     if protocol.conn.handshake_exc is not None and not protocol.handshake_initiated:
         protocol.transport.write(b"".join(protocol.conn.data_to_send()))
         protocol.transport.close()
+
+
+def _shutdown(protocol: Any) -> None:
+    """The end of the server: uvicorn closes all connections at once, and all clients come back.
+
+    It waits for those that are still open.
+    """
+    stopping = vars(protocol.config)  # one of all connections of the server
+    if "panther_channels" not in stopping:
+        count = len(protocol.connections)
+        spread = seconds_to_close(count, conf.shutdown_timeout())
+        stopping["panther_channels"] = (spread / count, itertools.count())
+    pause, numbers = stopping["panther_channels"]
+    if pause:
+        protocol.loop.call_later(pause * next(numbers), _shutdown_if_open, protocol)
+    else:
+        _uvicorn_shutdown(protocol)
+
+
+def _shutdown_if_open(protocol: Any) -> None:
+    if protocol in protocol.connections:
+        _uvicorn_shutdown(protocol)
 
 
 class _ServerProtocol(ServerProtocol):

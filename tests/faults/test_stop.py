@@ -129,6 +129,26 @@ async def test_daphne_closes_many_a_few_at_a_time(start_server: StartServer):
     assert server.log.count("disconnect called code=1012") == 300
 
 
+async def test_uvicorn_closes_many_a_few_at_a_time(start_server: StartServer):
+    server = start_server("uvicorn", env=ENVIRONMENT)
+    async with clients(server, *["hooks"] * 300) as opened:
+        stopping = asyncio.create_task(stop(server))
+        await asyncio.wait(
+            [asyncio.create_task(client.wait_closed()) for client in opened],
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        still_open = [client for client in opened if client.state.name == "OPEN"]
+        assert len(still_open) > 100
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(server.host, server.port)
+        await still_open[0].close(4000)
+        assert await stopping < LIMIT + SLACK
+        opened.remove(still_open[0])
+        assert await ends(opened) == {1012: 299}
+    assert server.log.count("disconnect called code=1012") == 299
+    assert "Traceback" not in server.log
+
+
 class Gunicorn(Server):
     """gunicorn with the worker of uvicorn-worker."""
 
