@@ -11,7 +11,6 @@ from typing import Any
 
 import msgpack
 import pytest
-from channels.layers import channel_layers
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.asyncio import Redis
@@ -23,6 +22,7 @@ from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.faults import fuzz
 from tests.faults.wire import close, exchange, frame, request
+from tests.layers import default_layer
 from tests.servers import Server, ServerName
 
 pytestmark = [
@@ -222,37 +222,35 @@ async def test_events(
     if kind == "core":
         env["DJANGO_SETTINGS_MODULE"] = "tests.integration.core_settings"
         layer = RedisChannelLayer([{"address": url, "socket_timeout": None}])
-    before = channel_layers.set("default", layer)
-    server = start_server(server_name, env=env)
-    ids = await opened(clients, server)
-    await reached(ids)
-    group = f"connection.{next(iter(ids))}"
-    for event in EVENTS:
-        await layer.group_send(group, event)
-    if kind == "pubsub":
-        async with Redis.from_url(url) as redis:
-            for payload in PAYLOADS:
-                await redis.publish(f"asgi__group__{group}", payload)
-    await reached(ids)
-    assert "ignored an event" in server.log
-    is_quiet(server)
-    await (layer.close_pools() if kind == "core" else layer.flush())
-    channel_layers.set("default", before)
+    with default_layer(layer):
+        server = start_server(server_name, env=env)
+        ids = await opened(clients, server)
+        await reached(ids)
+        group = f"connection.{next(iter(ids))}"
+        for event in EVENTS:
+            await layer.group_send(group, event)
+        if kind == "pubsub":
+            async with Redis.from_url(url) as redis:
+                for payload in PAYLOADS:
+                    await redis.publish(f"asgi__group__{group}", payload)
+        await reached(ids)
+        assert "ignored an event" in server.log
+        is_quiet(server)
+        await (layer.close_pools() if kind == "core" else layer.flush())
 
 
 async def test_strangers_at_the_socket_of_a_process(
     server: Server, folder: Path, clients: AsyncExitStack
 ):
-    before = channel_layers.set("default", LocalChannelLayer(directory=f"{folder}/l"))
-    ids = await opened(clients, server)
-    for path in Path(folder, "l").glob("panther-*"):  # noqa: ASYNC240 - a test
-        for data in (b"x", b"\xff" * 100, bytes(5), json.dumps({"a": 1}).encode()):
-            _, writer = await asyncio.open_unix_connection(str(path))
-            writer.write(data)
-            writer.close()
-            await writer.wait_closed()
-    await reached(ids)
-    channel_layers.set("default", before)
+    with default_layer(LocalChannelLayer(directory=f"{folder}/l")):
+        ids = await opened(clients, server)
+        for path in Path(folder, "l").glob("panther-*"):  # noqa: ASYNC240 - a test
+            for data in (b"x", b"\xff" * 100, bytes(5), json.dumps({"a": 1}).encode()):
+                _, writer = await asyncio.open_unix_connection(str(path))
+                writer.write(data)
+                writer.close()
+                await writer.wait_closed()
+        await reached(ids)
     assert not any(word in server.log for word in fuzz.HARM), server.log
 
 

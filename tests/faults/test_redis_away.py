@@ -11,7 +11,6 @@ from uuid import uuid4
 
 import channels_redis.pubsub
 import pytest
-from channels.layers import channel_layers
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
 from redis.asyncio import Redis
@@ -22,6 +21,7 @@ from panther_channels import _pubsub, connections, sync
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import close_websocket_connection, send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
+from tests.layers import default_layer
 from tests.servers import RedisServer, Server, ServerName
 
 pytestmark = pytest.mark.faults
@@ -67,14 +67,14 @@ async def sender(
         channels_redis.pubsub, "RedisSingleShardConnection", RedisSingleShardConnection
     )
     _pubsub.install()
-    for module in (connections, sync):
-        monkeypatch.setattr(module, "TO_SEND", 1.0)  # it is 5 s, which all would wait for
+    # They are 5 s, which all would wait for.
+    monkeypatch.setattr(connections, "TO_SEND", 1.0)
+    monkeypatch.setattr(_pubsub, "_ANSWER", 1.0)
     core = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
     layer: Any = core if kind == "core" else RedisPubSubChannelLayer(hosts=[redis.url])
-    before = channel_layers.set("default", layer)
-    yield
-    await (core.close_pools() if kind == "core" else layer.flush())
-    channel_layers.set("default", before)
+    with default_layer(layer):
+        yield
+        await (core.close_pools() if kind == "core" else layer.flush())
 
 
 @pytest.fixture
