@@ -3,11 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
-from django.conf import settings
 
 from panther_channels import _database
 from panther_channels.layers._directory import Directory
@@ -34,14 +32,6 @@ def _no_database_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier test opened is closed by its own fixtures, not by our connections."""
     monkeypatch.setattr(_database.use, "is_open", False)
     monkeypatch.setattr(_database.use, "next_look", 0.0)
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A file, since Django never closes a connection to a database in memory."""
-    folder: Path = tmp_path_factory.mktemp("database")
-    database: dict[str, Any] = settings.DATABASES["default"]
-    database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
 
 
 @pytest.fixture
