@@ -9,7 +9,6 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from channels.layers import channel_layers
 from channels_redis.core import RedisChannelLayer
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
@@ -17,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
+from tests.layers import default_layer
 from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName
 
 SECONDS = 20.0
@@ -50,10 +50,9 @@ def server(server_name: ServerName, start_core: Callable[..., Server]) -> Server
 async def sender(redis: RedisServer) -> AsyncIterator[None]:
     """Lets this process send over `redis`."""
     layer = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
-    before = channel_layers.set("default", layer)
-    yield
-    await layer.close_pools()
-    channel_layers.set("default", before)
+    with default_layer(layer):
+        yield
+        await layer.close_pools()
 
 
 @pytest.fixture
