@@ -24,7 +24,7 @@ from panther_channels.exceptions import AuthorizationAPIError, WebsocketError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.routing import build_url_patterns
 from panther_channels.websocket import GenericWebsocket
-from tests.unit.peer import Peer, subclass
+from tests.unit.peer import Peer, subclass, until
 
 BROKEN = {"type": "websocket.close", "code": 1011, "reason": ""}
 TEXT = {"type": "websocket.send"}
@@ -987,6 +987,7 @@ async def test_odd_events_do_nothing(
     odd = [*ODD_EVENTS, *({"type": EVENT_TYPE, **fields} for fields in ODD_FIELDS)]
     async with Peer((Overriding if overrides else Noted).as_asgi()) as peer:
         connection_id = await opened(peer)
+        await until(lambda: layer.channels)  # the connection listens
         (queue,) = layer.channels.values()
         for event in odd:
             queue.put_nowait((time.time() + 60, event))  # the layer itself takes only dicts
