@@ -144,7 +144,8 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         # is made up for by the next connection.
         if self._connection is not None and self._connection.is_connected:
             packed = self._connection.pack_command(*command)
-            self._connection._writer.writelines(packed)
+            # Not writelines(): since Python 3.12 that fails on a transport that was cut off.
+            self._connection._writer.write(b"".join(packed))
 
     async def _do_receiving(self) -> None:
         while True:
