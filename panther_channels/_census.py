@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 from panther_channels._inbox import Inbox
+from panther_channels._loops import OnePerLoop
 from panther_channels._outage import TO_JOIN, limited
 
 logger = logging.getLogger("panther_channels")
@@ -244,13 +244,5 @@ class Census:
                 return
 
 
-_censuses: WeakKeyDictionary[asyncio.AbstractEventLoop, Census] = WeakKeyDictionary()
-
-
-def census() -> Census:
-    """That of the running event loop."""
-    loop = asyncio.get_running_loop()
-    found = _censuses.get(loop)
-    if found is None:
-        found = _censuses[loop] = Census()
-    return found
+#: Of the running event loop.
+census = OnePerLoop(Census)

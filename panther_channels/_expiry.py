@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
-from weakref import WeakKeyDictionary
+
+from panther_channels._loops import OnePerLoop
 
 _LATE = 0.01  # seconds, so that the deadline has passed on the wall clock, too
 _SLACK = 1.0  # seconds at least between two looks at all connections
@@ -53,16 +54,8 @@ class Deadlines:
             self._schedule(min(self._deadlines.values()), _SLACK)
 
 
-_deadlines: WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines] = WeakKeyDictionary()
-
-
-def deadlines() -> Deadlines:
-    """Those of the running event loop."""
-    loop = asyncio.get_running_loop()
-    found = _deadlines.get(loop)
-    if found is None:
-        found = _deadlines[loop] = Deadlines()
-    return found
+#: Of the running event loop.
+deadlines = OnePerLoop(Deadlines)
 
 
 def expiry_of(token: Any) -> float | None:

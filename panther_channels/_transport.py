@@ -13,9 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 from panther_channels import conf
+from panther_channels._loops import OnePerLoop
 
 logger = logging.getLogger("panther_channels")
 
@@ -162,13 +162,5 @@ class Watch:
             self._schedule()
 
 
-_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, Watch] = WeakKeyDictionary()
-
-
-def watch() -> Watch:
-    """That of the running event loop."""
-    loop = asyncio.get_running_loop()
-    found = _watches.get(loop)
-    if found is None:
-        found = _watches[loop] = Watch()
-    return found
+#: Of the running event loop.
+watch = OnePerLoop(Watch)

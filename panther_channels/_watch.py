@@ -9,10 +9,10 @@ import logging
 import time
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from panther_channels import conf, status
 from panther_channels._lookout import Lookout
+from panther_channels._loops import OnePerLoop
 from panther_channels._pulse import Pulse
 from panther_channels._state import OPEN, Ending, Socket, State
 
@@ -237,13 +237,5 @@ class Watch:
         return None if vigil is None else str(vigil)
 
 
-_watches: WeakKeyDictionary[asyncio.AbstractEventLoop, Watch] = WeakKeyDictionary()
-
-
-def watch() -> Watch:
-    """That of the running event loop."""
-    loop = asyncio.get_running_loop()
-    found = _watches.get(loop)
-    if found is None:
-        found = _watches[loop] = Watch()
-    return found
+#: Of the running event loop.
+watch = OnePerLoop(Watch)

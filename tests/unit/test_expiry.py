@@ -1,13 +1,12 @@
 import asyncio
 import gc
 import time
-import weakref
 from typing import Any
 
 import pytest
 
 from panther_channels import _expiry
-from panther_channels._expiry import Deadlines, deadlines, expiry_of
+from panther_channels._expiry import Deadlines, expiry_of
 from tests.unit.peer import until
 
 
@@ -122,22 +121,6 @@ async def test_a_token_without_a_number_does_not_break_the_others(slack: float):
     found.set(nan.expire, float("nan"))
     found.set(ending.expire, time.time() + 0.05)
     await until(lambda: ending.times)
-
-
-async def test_of_the_running_loop():
-    assert deadlines() is deadlines()
-    other = await asyncio.to_thread(lambda: asyncio.run(_deadlines()))
-    assert other is not deadlines()
-
-
-async def _deadlines() -> Deadlines:
-    return deadlines()
-
-
-def test_a_loop_that_has_gone_is_forgotten():
-    found = weakref.ref(asyncio.run(_deadlines()))
-    gc.collect()
-    assert found() is None
 
 
 @pytest.mark.parametrize(

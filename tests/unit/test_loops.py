@@ -1,0 +1,41 @@
+"""What there is one of for each event loop."""
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from panther_channels._loops import OnePerLoop
+
+
+class Thing:
+    pass
+
+
+def test_each_loop_has_its_own():
+    of_loop = OnePerLoop(Thing)
+
+    async def twice() -> tuple[Thing, Thing]:
+        return of_loop(), of_loop()
+
+    first, again = asyncio.run(twice())
+    assert first is again
+    other, _ = asyncio.run(twice())
+    assert other is not first
+
+
+def test_it_goes_with_its_loop():
+    of_loop = OnePerLoop(Thing)
+
+    async def once() -> weakref.ref[Thing]:
+        return weakref.ref(of_loop())
+
+    found = asyncio.run(once())
+    gc.collect()
+    assert found() is None
+
+
+def test_no_loop():
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        OnePerLoop(Thing)()
