@@ -278,6 +278,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                 if len(data) > harmless and size_of(data) > limit:
                     await self._close(Ending(status.WS_1009_MESSAGE_TOO_BIG, too_large(limit)))
                     continue
+                if database.is_open:
+                    database.begin()
                 try:
                     await handle(data)
                 except GoneError:
@@ -319,6 +321,8 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         _database.close_old_soon()
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
+        if _database.use.is_open:
+            _database.use.begin()
         kind = event.get("type") if isinstance(event, Mapping) else None
         if kind == EVENT_TYPE:
             await self._guard(self._on_outside, event)

@@ -3,7 +3,8 @@
 Channels asks Django to close them before every message, which costs a hop to the database thread
 each time. Here they are closed where a WebSocket begins and ends, after a database error, and in
 between at most once a second per process; and not at all while no database connection is open.
-One that was lost fails the query that notices it, and is replaced for the next one.
+One that is used again before that has its health checked first, as Django does for a request. One
+that is lost amid a message fails the query that notices it, and is replaced for the next one.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -21,6 +23,8 @@ logger = logging.getLogger("panther_channels")
 
 _INTERVAL = 1.0  # seconds
 
+_turn = ContextVar("turn", default=0)  # goes along into the thread that asks the database
+
 
 class _Use:
     def __init__(self) -> None:
@@ -29,6 +33,12 @@ class _Use:
         self.is_left_alone = 0  # by tests, how many of them
         self.next_look = 0.0
         self.looks: set[asyncio.Task[None]] = set()
+        self.turns = 0
+
+    def begin(self) -> None:
+        """A message begins: a connection is not used for it before it was checked."""
+        self.turns += 1
+        _turn.set(self.turns)
 
 
 #: Of the database, by this process.
@@ -37,9 +47,40 @@ use = _Use()
 
 def _opened(connection: Any, **_kwargs: object) -> None:
     use.is_open = True
+    if not connection.settings_dict["CONN_MAX_AGE"]:  # with which Django has nothing to check
+        connection.health_check_enabled = True
     if _check_if_lost not in connection.execute_wrappers:
         # Not at the end, from where Django's execute_wrapper() takes its own away.
         connection.execute_wrappers.insert(0, _check_if_lost)
+    health: Any = connection.close_if_health_check_failed
+    if not isinstance(health, _Health):
+        health = connection.close_if_health_check_failed = _Health(connection)
+    health.found(connection.connection)
+
+
+class _Health:
+    """Django's check of a connection, which it has once between two requests, for each message.
+
+    Called by the thread that is about to use the connection. From another one, Django may be found
+    amid opening it, which it would take for a query.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._check = connection.close_if_health_check_failed
+        self._opened: Any = None
+        self._turn = 0
+
+    def found(self, opened: Any) -> None:
+        """A connection was opened, which is healthy."""
+        self._opened, self._turn = opened, _turn.get()
+
+    def __call__(self) -> None:
+        connection, turn = self._connection, _turn.get()
+        is_open = connection.connection is self._opened and not connection.in_atomic_block
+        if turn > self._turn and is_open and not use.is_left_alone:
+            self._turn, connection.health_check_done = turn, False
+        self._check()
 
 
 def _check_if_lost(execute: Callable[..., Any], *arguments: Any) -> Any:

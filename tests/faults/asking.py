@@ -3,7 +3,7 @@
 from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async
 from django.contrib.contenttypes.models import ContentType
-from django.db import Error, connection
+from django.db import Error
 
 from panther_channels.websocket import GenericWebsocket
 
@@ -32,15 +32,6 @@ class Asking(GenericWebsocket):
             return await ContentType.objects.acount()
         except Error:
             return "failed"
-
-    async def _by_unchecked(self):
-        """Whether a connection would be used as it is, without a look at its health."""
-        return await sync_to_async(_is_unchecked)()
-
-
-def _is_unchecked() -> bool:
-    is_checked = connection.health_check_done  # type: ignore[attr-defined] # not in the stubs
-    return connection.connection is not None and bool(is_checked)
 
 
 websocket_urls = {"ws": {"asking": Asking}}

@@ -10,11 +10,13 @@ from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async
 from django.contrib.auth.models import User
 from django.db import (
+    DEFAULT_DB_ALIAS,
     DatabaseError,
     InterfaceError,
     OperationalError,
     ProgrammingError,
     connection,
+    connections,
     transaction,
 )
 
@@ -217,6 +219,68 @@ async def test_at_most_one_look_a_second(hops: list[object]):
             assert len(hops) == 1
     finally:
         await be_persistent(0)
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Grows with every check of a connection's health."""
+    counted: list[object] = []
+
+    def counting(of):
+        counted.append(of)
+        return True
+
+    monkeypatch.setattr(type(connections[DEFAULT_DB_ALIAS]), "is_usable", counting)
+    return counted
+
+
+class AskingTwice(GenericWebsocket):
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes):
+        await User.objects.acount()
+        await self.send(await User.objects.acount())
+
+
+@pytest.mark.usefixtures("serving")
+async def test_checked_once_for_each_message_that_uses_it(checks: list[object]):
+    async with Peer(AskingTwice.as_asgi()) as peer:
+        await peer.accepted()
+        for number in range(5):
+            assert len(checks) == max(number - 1, 0)  # the first opens it
+            peer.push("twice")
+            assert (await peer.next())["text"] == "0"
+        await User.objects.acount()  # of no message
+        assert len(checks) == 4
+
+
+@pytest.mark.usefixtures("serving")
+async def test_not_checked_where_it_is_not_ours(
+    checks: list[object], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_database.use, "is_left_alone", 1)
+    async with Peer(AskingTwice.as_asgi()) as peer:
+        await peer.accepted()
+        for _ in range(3):
+            peer.push("twice")
+            await peer.next()
+        assert checks == []
+
+
+@pytest.mark.usefixtures("serving")
+async def test_not_checked_in_a_transaction(checks: list[object]):
+    @sync_to_async
+    def ask() -> None:
+        connection.ensure_connection()
+        _database.use.begin()
+        with transaction.atomic():
+            assert len(checks) == 1  # before it
+            _database.use.begin()
+            User.objects.count()
+            assert len(checks) == 1
+
+    await ask()
 
 
 async def test_what_a_middleware_opened_after_the_end_is_closed(settings: Any):
