@@ -125,7 +125,7 @@ def test_every_origin():
     ("origin", "hosts", "allowed"),
     [
         ("http://testserver", ["testserver"], True),
-        ("https://testserver:8443", ["testserver"], True),
+        ("https://testserver:8443", ["testserver"], False),
         ("http://TestServer.", ["testserver"], True),
         ("http://evil.example", ["testserver"], False),
         ("http://testserver.evil.example", ["testserver"], False),
@@ -135,7 +135,7 @@ def test_every_origin():
         ("http://[::1]:8000", ["testserver", "[::1]"], True),
         # Any name may lead here, but a page of another one is another site all the same.
         ("http://testserver", ["*"], True),
-        ("http://testserver:8000", ["*"], True),
+        ("http://testserver:8000", ["*"], False),
         ("http://evil.example", ["*"], False),
         ("null", ["*"], False),
     ],
@@ -155,8 +155,10 @@ def test_by_allowed_hosts(origin: str, hosts: list[str], allowed: bool):
         ("https://testserver:443", "TestServer:443", True),
         ("http://[::1]:81", "[::1]:82", False),
         ("http://[::1]:82", "[::1]:82", True),
-        # A proxy may have cut the port off.
-        ("https://testserver:8443", "testserver", True),
+        # Browsers leave out the usual port.
+        ("https://testserver", "testserver", True),
+        ("https://testserver:8443", "testserver", False),
+        ("http://testserver:443", "testserver", False),
     ],
 )
 def test_another_port_is_another_site(origin: str, host: str, allowed: bool):
