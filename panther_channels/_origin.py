@@ -115,8 +115,8 @@ def _is_allowed_host(host: str, own_host: str) -> bool:
 
 
 def _is_other_port(origin: Origin, own_host: str) -> bool:
-    # Another port of the same host is another site, and cookies go to both. Browsers leave the usual
-    # port out; so do some proxies with any port, behind which WS_ALLOWED_ORIGINS has to say it.
+    # Another port of the same host is another site, and cookies go to both. Browsers leave the
+    # usual port out; so do some proxies with any, behind which WS_ALLOWED_ORIGINS has to say it.
     host, port = split_domain_port(own_host)
     usual = _PORTS.get(origin.scheme)
     return host.strip("[]") == origin.host and origin.port != (int(port) if port else usual)
