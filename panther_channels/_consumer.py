@@ -5,46 +5,24 @@ the handler in the task that the server gave, and leaves a second task to what c
 channel layer, so that neither way waits for the other.
 """
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
-import django.db
-from channels.generic.websocket import AsyncWebsocketConsumer
-
-from panther_channels import _database, _outage, conf, status
-from panther_channels._encoding import checked_text, from_event, size_of
-from panther_channels._expiry import deadlines, expiry_of
+from panther_channels import _database, conf, status
+from panther_channels._encoding import size_of
+from panther_channels._expiry import deadlines
 from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
-from panther_channels._inbox import Inbox, event_handler, is_ours
+from panther_channels._inbox import Inbox
 from panther_channels._limits import LimitedSeat, take_seat
+from panther_channels._outside import Reachable
 from panther_channels._path_variables import parameters
-from panther_channels._slow import SlowClient
-from panther_channels._state import (
-    OPEN,
-    Ending,
-    GoneError,
-    Message,
-    Socket,
-    State,
-    ending_for,
-    is_refusal,
-    too_large,
-)
+from panther_channels._state import OPEN, Ending, GoneError, Message, State, too_large
 from panther_channels._tasks import Tasks
-from panther_channels._watch import OVERDUE, RESTART, Vigil, watch
-from panther_channels.connections import (
-    EVENT_TYPE,
-    check_close,
-    close_event,
-    find_channel_layer,
-    group_name,
-    user_group,
-)
-from panther_channels.exceptions import ChannelLayerError
+from panther_channels._watch import watch
+from panther_channels.connections import group_name, user_group
 from panther_channels.throttling import Throttle
 
 if TYPE_CHECKING:
@@ -55,34 +33,18 @@ logger = logging.getLogger("panther_channels")
 _UNDECIDED = {State.CONNECTING, State.OPEN}
 
 
-class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
+class Connection(Reachable):
     """The machinery under :class:`panther_channels.websocket.Websocket`."""
 
-    close_on_token_expiry: bool | None = None  # None: the setting WS_CLOSE_ON_TOKEN_EXPIRY
-    reject_with_close_code = False
     throttle: Throttle | None = None
 
     user: Any = None
-    token: Any = None
-    authentication: Any = None  # what found the user
-    default_subprotocol: str | None = None
-
-    scope: MutableMapping[str, Any]
-    channel_layer: Any = None
-    channel_name: str = ""
     path_variables: dict[str, Any]
-    _vigil: Vigil
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._class: Any = type(self)  # Any: to mypy a class with an untyped base is unhashable
-        self._socket = Socket()
-        self._id = ""
         self._in_disconnect = False
-        self._is_attached = False
-        self._inbox: Inbox | None = None
         self._tasks: Tasks | None = None
-        self._slow: SlowClient | None = None
         self._seat: LimitedSeat | None = None
 
     @classmethod
@@ -137,57 +99,6 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             await self._finish()
         return self
 
-    async def _guard(self, hook: Callable[..., Awaitable[None]], *arguments: Any) -> None:
-        try:
-            await hook(*arguments)
-        except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
-            await self._fail_or_raise(error)
-
-    async def _fail_or_raise(self, error: BaseException) -> None:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError):
-            is_overdue = self._vigil.was_cut_off()
-            if is_overdue or task is None or task.cancelling():
-                await self._socket.look_for_the_end()
-                await self._close(OVERDUE if is_overdue else RESTART)
-                if is_overdue:
-                    return
-                raise error
-        # A cancellation of something else, that a hook awaited, is an exception like others.
-        if not isinstance(error, Exception | asyncio.CancelledError):
-            raise error
-        await self._fail(error)
-
-    async def _fail(self, error: BaseException) -> None:
-        """Log an exception once, and end the connection with what it asks for."""
-        if isinstance(error, GoneError):
-            return
-        ending, state = ending_for(error), self._socket.state
-        if isinstance(error, ChannelLayerError):
-            done = "refused" if state is State.CONNECTING else "closed"
-            _outage.log.add(self.scope["path"], done, error)
-            await self._close(ending)
-            return
-        is_closing = state is OPEN and ending.code != status.WS_1011_INTERNAL_ERROR
-        if is_refusal(error) and (is_closing or state in {State.CONNECTING, State.REJECTED}):
-            logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
-        else:
-            self._log_failure(type(self).__qualname__, error)
-        await self._close(ending)
-        if isinstance(error, django.db.Error):
-            await _database.close_old()
-
-    def _log_failure(self, what: str, error: BaseException) -> None:
-        text, path, found = "WebSocket %r, connection %s: %s failed", self.scope["path"], self._id
-        logger.error(text, path, found or "(not accepted)", what, exc_info=error)
-
-    async def _close(self, ending: Ending) -> None:
-        if self._slow is not None and self._socket.state is OPEN:
-            self._slow.unblock()
-        await self._socket.close(
-            ending, with_code=self.reject_with_close_code, subprotocol=self.default_subprotocol
-        )
-
     async def _shake_hands(self) -> None:
         await _database.close_old()
         connection = cast("Websocket", self)
@@ -207,18 +118,6 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
             self._watch_token()
             with suppress(GoneError):  # its code is yet to be received
                 await self.connect(**arguments)
-
-    async def _attach(self) -> None:
-        if self._is_attached:
-            return
-        self._is_attached = True
-        self._slow = SlowClient(self._socket)
-        layer = find_channel_layer()
-        if layer is not None:
-            self.channel_layer = layer
-            self.channel_name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)
-            self._inbox = Inbox(layer, self.channel_name)
-            self._inbox.bound(conf.max_send_buffer(), self._slow.overflow)
 
     async def _accept(self, message: Message) -> None:
         socket = self._socket
@@ -241,23 +140,6 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
         if self._seat is not None:
             self._seat.open()
         self._watch_token()
-
-    def _watch_token(self) -> None:
-        is_early = self._socket.state is not OPEN  # accept() will ask again
-        if self.token is None or self.close_on_token_expiry is False or is_early:
-            return
-        if self.close_on_token_expiry or conf.close_on_token_expiry():
-            deadline = getattr(self.authentication, "expires_at", expiry_of)(self.token)
-            if deadline is not None:
-                deadlines().set(self._expire, deadline)
-
-    async def _expire(self) -> None:
-        event = close_event(status.WS_1008_POLICY_VIOLATION, "token expired")
-        await self._guard(self._on_outside, event)
-
-    async def _give_way(self) -> None:
-        event = close_event(status.WS_1008_POLICY_VIOLATION, "too many connections")
-        await self._guard(self._on_outside, event)
 
     async def _listen(self) -> None:
         socket, handle, database = self._socket, self.receive, _database.use
@@ -314,53 +196,6 @@ class Connection(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has n
                 finally:
                     self._in_disconnect = False
                     self._vigil.leave()
-
-    def _task_failed(self, error: BaseException) -> None:
-        if not isinstance(error, GoneError):
-            self._log_failure(f"a task of {type(self).__qualname__}", error)
-        _database.close_old_soon()
-
-    async def _on_event(self, event: Mapping[str, Any]) -> None:
-        if _database.use.is_open:
-            _database.use.begin()
-        kind = event.get("type") if isinstance(event, Mapping) else None
-        if kind == EVENT_TYPE:
-            await self._guard(self._on_outside, event)
-        elif isinstance(kind, str) and (name := event_handler(self._class, kind)):
-            await self._guard(getattr(self, name), event)
-        else:
-            logger.warning(
-                "%s ignored an event of type %r: it has no async method of its own for it.",
-                type(self).__qualname__,
-                kind,
-            )
-        _database.close_old_soon()
-
-    async def _on_outside(self, event: Mapping[str, Any]) -> None:
-        socket = self._socket
-        if socket.state is not OPEN:
-            return
-        try:
-            is_close, is_json, data = "close" in event, False, None
-            if is_close:
-                check_close(event["code"], event["close"])
-            elif is_json := "json" in event and is_ours(self._class, "send"):
-                data = checked_text(event["json"])
-            else:
-                data = from_event(event)
-        except (LookupError, TypeError, ValueError) as error:
-            # Another version of this package, or a stranger.
-            logger.warning("%s ignored an event: %r", type(self).__qualname__, error)
-            return
-        if is_close:
-            socket.is_gone = True
-            await self.close(code=event["code"], reason=event["close"])
-            socket.is_gone = socket.state is not OPEN  # an overridden close() may decline
-        elif is_json:
-            socket.sent += 1
-            await socket.emit({"type": "websocket.send", "text": data})
-        else:
-            await self.send(data=data)
 
 
 async def _leave(seat: LimitedSeat | None, inbox: Inbox | None) -> None:
