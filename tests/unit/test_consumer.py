@@ -22,7 +22,6 @@ from panther_channels.websocket import GenericWebsocket
 from tests.unit.noted import Noted, disconnects, gone, one_error, opened
 from tests.unit.peer import Peer
 
-
 # Every end: disconnect() once, the layer empty
 
 

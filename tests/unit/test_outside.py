@@ -18,7 +18,6 @@ from panther_channels.connections import (
 from tests.unit.noted import Noted, disconnects, one_error, opened
 from tests.unit.peer import Peer, subclass, until
 
-
 # The two ways are independent
 
 
