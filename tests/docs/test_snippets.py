@@ -410,7 +410,7 @@ async def test_the_authentication_of_the_settings():
     ("allowed", "origin", "answer"),
     [
         (None, "http://testserver", 101),
-        (None, "https://testserver:8443", 101),
+        (None, "https://testserver:8443", 403),
         (None, "https://evil.example", 403),
         (None, "null", 403),
         (["https://app.example.com"], "https://app.example.com", 101),
