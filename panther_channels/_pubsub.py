@@ -28,8 +28,10 @@ from typing import Any
 from channels_redis import pubsub
 from channels_redis.pubsub import RedisSingleShardConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from panther_channels._pace import Pace
 from panther_channels._queue import bound_channel
 
 logger = logging.getLogger("panther_channels")
@@ -41,6 +43,8 @@ _CONFIRM = 5.0  # seconds for the answer to a subscription
 _READ = 1.0  # seconds after which a silent connection is looked at
 _GRACE = 2.0  # seconds after an outage in which somebody may have to subscribe again
 _CHUNK = 1000  # subscriptions in one command
+
+_TOO_MUCH = "a process doesn't take what waits for it in Redis: send less, one after the other"
 
 
 def install() -> None:
@@ -61,6 +65,8 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         self._failed_at = -_GRACE  # when the latest outage was seen, on the monotonic clock
         self._is_away = False  # and was logged
         self._limit = _ANSWER
+        self._name = f"panther_channels.{channel_layer.prefix}"
+        self._pace = Pace(self._name)
 
     def _ensure_redis(self) -> None:
         if self._redis is None:
@@ -79,8 +85,13 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         self._ensure_redis()
         try:
             async with asyncio.timeout(self._limit), self._lock:  # which keeps the order
+                if self._pace.is_due(len(message)):
+                    self._ensure_redis()  # flush() may have been before us
+                    await self._pace.wait(self._redis, len(message), self._limit)
                 await self._publish(channel, message)
         except TimeoutError:
+            if self._pace.is_held:
+                raise RedisTimeoutError(_TOO_MUCH) from None
             self._failed_at = time.monotonic()
             raise RedisTimeoutError(f"no answer within {self._limit:g} s") from None
 
@@ -165,6 +176,9 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         try:
             async with asyncio.timeout(_CONNECT):
                 await connection.connect()
+                with suppress(ResponseError):  # forbidden, or a prefix that no name may have
+                    await connection.send_command("CLIENT", "SETNAME", self._name)
+                    await connection.read_response()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
