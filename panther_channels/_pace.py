@@ -33,13 +33,14 @@ class Pace:
             as a `redis-cli` that listens, must not slow anybody down.
 
     Attributes:
+        name: the same.
         is_held: whether a sender waits, for a subscriber and not for Redis.
     """
 
     is_held = False
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
         self._unseen = 0
         self._late: dict[str, float] = {}  # who has too much waiting, and since when that was seen
         self._given_up: set[str] = set()
@@ -79,7 +80,7 @@ class Pace:
         self._late = {
             client["id"]: self._late.get(client["id"], now)
             for client in clients
-            if client.get("name") == self._name and int(client.get("omem", 0)) > _WAITING
+            if client.get("name") == self.name and int(client.get("omem", 0)) > _WAITING
         }
         given_up = {key for key, since in self._late.items() if now - since >= limit}
         if new := given_up - self._given_up:

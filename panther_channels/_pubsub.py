@@ -26,25 +26,20 @@ from contextlib import suppress
 from typing import Any
 
 from channels_redis import pubsub
-from channels_redis.pubsub import RedisSingleShardConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from panther_channels._pace import Pace
+from panther_channels._publisher import Publisher
 from panther_channels._queue import bound_channel
 
 logger = logging.getLogger("panther_channels")
 
-_PAUSE = 0.1  # seconds between two attempts to connect, or to find a receiver
+_PAUSE = 0.05  # seconds between two attempts to connect
 _CONNECT = 5.0  # seconds for one attempt
-_ANSWER = 5.0  # seconds until a message is with Redis, where the host has no socket_timeout
 _CONFIRM = 5.0  # seconds for the answer to a subscription
 _READ = 1.0  # seconds after which a silent connection is looked at
-_GRACE = 2.0  # seconds after an outage in which somebody may have to subscribe again
 _CHUNK = 1000  # subscriptions in one command
-
-_TOO_MUCH = "a process doesn't take what waits for it in Redis: send less, one after the other"
 
 
 def install() -> None:
@@ -54,7 +49,7 @@ def install() -> None:
     pubsub.RedisPubSubChannelLayer.limits_itself = True  # for connections.py
 
 
-class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis has no types
+class Shard(Publisher):
     """The connections of one event loop to one Redis: one that receives, and some that send."""
 
     def __init__(self, host: Any, channel_layer: Any) -> None:
@@ -62,56 +57,7 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         self._receive_task: asyncio.Task[None] | None = None
         self._wanted: dict[str, asyncio.Event] = {}  # and whether Redis has ever confirmed it
         self._connection: Any = None
-        self._failed_at = -_GRACE  # when the latest outage was seen, on the monotonic clock
         self._is_away = False  # and was logged
-        self._limit = _ANSWER
-        self._name = f"panther_channels.{channel_layer.prefix}"
-        self._pace = Pace(self._name)
-
-    def _ensure_redis(self) -> None:
-        if self._redis is None:
-            super()._ensure_redis()
-            redis: Any = self._redis
-            options = redis.connection_pool.connection_kwargs
-            self._limit = options.get("socket_timeout") or _ANSWER
-            options["socket_timeout"] = None
-
-    async def publish(self, channel: str, message: bytes) -> None:
-        """Hand a message to Redis, and after an outage to somebody who has subscribed again.
-
-        Raises:
-            redis.exceptions.RedisError: Redis failed.
-        """
-        self._ensure_redis()
-        try:
-            async with asyncio.timeout(self._limit), self._lock:  # which keeps the order
-                if self._pace.is_due(len(message)):
-                    self._ensure_redis()  # flush() may have been before us
-                    await self._pace.wait(self._redis, len(message), self._limit)
-                await self._publish(channel, message)
-        except TimeoutError:
-            if self._pace.is_held:
-                raise RedisTimeoutError(_TOO_MUCH) from None
-            self._failed_at = time.monotonic()
-            raise RedisTimeoutError(f"no answer within {self._limit:g} s") from None
-
-    async def _publish(self, channel: str, message: bytes) -> None:
-        has_failed = False
-        while True:
-            self._ensure_redis()
-            try:
-                receivers = await self._redis.publish(channel, message)
-            except RedisConnectionError:
-                self._failed_at = time.monotonic()
-                if has_failed:
-                    raise
-                # It was a connection from before an outage, and the others are as well.
-                has_failed = True
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
-                continue
-            if receivers or time.monotonic() - self._failed_at > _GRACE:
-                return
-            await asyncio.sleep(_PAUSE)
 
     async def subscribe(self, channel: str) -> None:
         """Subscribe, and wait until Redis has confirmed it.
@@ -160,6 +106,7 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
 
     async def _do_receiving(self) -> None:
         while True:
+            started = time.monotonic()
             try:
                 await self._connect()
                 while True:
@@ -168,7 +115,7 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
                 self._fail(error)
             finally:
                 await self._disconnect()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(max(0, started + _PAUSE - time.monotonic()))
 
     async def _connect(self) -> None:
         self._ensure_redis()
@@ -177,7 +124,7 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
             async with asyncio.timeout(_CONNECT):
                 await connection.connect()
                 with suppress(ResponseError):  # forbidden, or a prefix that no name may have
-                    await connection.send_command("CLIENT", "SETNAME", self._name)
+                    await connection.send_command("CLIENT", "SETNAME", self._pace.name)
                     await connection.read_response()
         except BaseException:
             await connection.disconnect(nowait=True)

@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from panther_channels import _pace, _pubsub
+from panther_channels import _pace, _publisher, _pubsub
 from tests.conftest import StartRedis
 from tests.servers import RedisServer
 
@@ -180,7 +180,7 @@ async def test_others_who_listen_slow_nobody_down(
     layer: Any, redis: RedisServer, subscribe: Subscribe
 ):
     subscribe(layer, "redis-cli")
-    await asyncio.wait_for(burst(layer), _pubsub._ANSWER)
+    await asyncio.wait_for(burst(layer), _publisher._ANSWER)
     assert waiting(redis) > 2 * _pace._WAITING
 
 
