@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Any
 
 from channels_redis.pubsub import RedisSingleShardConnection
@@ -31,6 +32,7 @@ class Publisher(RedisSingleShardConnection):  # type: ignore[misc] # channels_re
         self._limit = _ANSWER
         self._pace = Pace(f"panther_channels.{channel_layer.prefix}")
         self._second_try = SecondTry(self._send_again)
+        self._sending: Any = None
 
     def _ensure_redis(self) -> None:
         if self._redis is None:
@@ -70,26 +72,23 @@ class Publisher(RedisSingleShardConnection):  # type: ignore[misc] # channels_re
             self._second_try.add(channel, message)
 
     async def _publish_again(self) -> None:
-        self._ensure_redis()
-        pipeline = self._redis.pipeline(transaction=False)
-        for channel, message in self._second_try.take():
-            pipeline.publish(channel, message)
-        await pipeline.execute()
+        if messages := self._second_try.take():
+            await self._exchange(messages)
 
     async def _send_again(self) -> None:
         try:
             async with asyncio.timeout(self._limit), self._lock:
                 await self._publish_again()
         except (RedisError, TimeoutError) as error:
-            logger.warning("Messages that nobody got can't be sent once more: %r", error)
+            reason = str(error) or type(error).__name__
+            logger.warning("Messages that nobody got can't be sent once more: %s", reason)
 
     async def _publish(self, channel: str, message: bytes) -> bool:
         """Whether somebody got it, or nobody in the time that there is after an outage."""
         has_failed = False
         while True:
-            self._ensure_redis()
             try:
-                receivers = await self._redis.publish(channel, message)
+                [receivers] = await self._exchange([(channel, message)])
             except RedisConnectionError:
                 self._failed_at = time.monotonic()
                 if has_failed:
@@ -102,9 +101,36 @@ class Publisher(RedisSingleShardConnection):  # type: ignore[misc] # channels_re
                 return bool(receivers)
             await asyncio.sleep(_PAUSE)
 
+    async def _exchange(self, messages: list[tuple[str, bytes]]) -> list[int]:
+        """How many got each message.
+
+        By one connection that is kept: to take one from redis-py's pool, and to give it back,
+        costs as much time as all the rest.
+        """
+        self._ensure_redis()
+        if self._sending is None:
+            self._sending = self._redis.connection_pool.make_connection()
+        connection = self._sending
+        try:
+            if not connection.is_connected:
+                await connection.connect()  # which finds a Sentinel's master, as sending would not
+            commands = [("PUBLISH", channel, message) for channel, message in messages]
+            await connection.send_packed_command(connection.pack_commands(commands))
+            return [await connection.read_response() for _ in messages]
+        except BaseException:  # answers that are still to come must not pass for the next ones
+            await self._hang_up()
+            raise
+
+    async def _hang_up(self) -> None:
+        connection, self._sending = self._sending, None
+        if connection is not None:
+            with suppress(Exception):  # it is lost anyway
+                await connection.disconnect(nowait=True)
+
     async def flush(self) -> None:
         """Send what still waits, and close the connections."""
         await self._second_try.finish()
+        await self._hang_up()
         await super().flush()
 
 

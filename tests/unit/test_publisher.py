@@ -4,12 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import channels_redis.pubsub
 import pytest
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+from redis import Redis
 
 from panther_channels import _publisher, _pubsub, _second_try
 from panther_channels.connections import group_name
@@ -165,3 +167,46 @@ async def test_no_second_try_without_redis(
     await asyncio.wait_for(shard(sender)._second_try.finish(), SECONDS)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "that nobody got" in caplog.text
+
+
+async def test_who_gives_up_leaves_no_answer_to_the_next(
+    sender: Any, layer: Any, redis: RedisServer
+):
+    """Or each would take the answer to the one before him, and send twice what has arrived."""
+    channel = await member(layer, group := group_name(uuid4().hex))
+    await sender.group_send(group, {"n": 0})
+    with Redis(host=redis.host, port=redis.port) as client:
+        client.client_pause(300)
+    leaving = asyncio.create_task(sender.group_send(group_name(uuid4().hex), {"n": -1}))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(leaving, 0.05)
+    assert leaving.cancelled()
+    for number in range(1, 4):
+        await sender.group_send(group, {"n": number})
+    assert await numbers(layer, channel, 4) == [0, 1, 2, 3]
+    assert shard(sender)._second_try._count == 0
+
+
+async def test_one_connection_sends_until_the_end(sender: Any, redis: RedisServer):
+    for number in range(10):
+        await sender.group_send(f"room-{number}", {"n": 1})
+    with Redis(host=redis.host, port=redis.port) as client:
+        commands = [each["cmd"] for each in client.client_list()]
+        assert sorted(commands) == ["client|list", "publish"]
+        await sender.flush()
+        async with asyncio.timeout(SECONDS):
+            while len(client.client_list()) > 1:  # noqa: ASYNC110 - Redis tells nobody
+                await asyncio.sleep(0.01)
+
+
+async def test_what_redis_refuses_is_no_answer_to_the_next(
+    sender: Any, redis: RedisServer, caplog: pytest.LogCaptureFixture
+):
+    for _ in range(2):
+        await sender.group_send(group_name(uuid4().hex), {"n": 1})
+    with Redis(host=redis.host, port=redis.port) as client:
+        client.execute_command("ACL SETUSER default resetchannels")
+        await shard(sender)._second_try.finish()
+        client.execute_command("ACL SETUSER default allchannels")
+    assert "that nobody got" in caplog.text
+    await sender.group_send("room", {"n": 1})
