@@ -5,9 +5,9 @@ its `client-output-buffer-limit` allows, by default 32 MB, Redis cuts the proces
 is lost for all its clients, and no sender is told. So a sender asks Redis, whenever it has sent
 some more, and waits.
 
-Every event loop of every process counts for itself. What may wait for a subscriber until all have
-noticed is what each of them may send unseen, and a message of each, on top of `_WAITING`: of eight
-senders at once less than 20 MB.
+Every event loop of every process counts for itself. Until all have noticed, what each of them may
+send unseen waits for a subscriber on top of `_WAITING`, and a message of each: about 20 MB at most
+of eight senders at once.
 """
 
 import asyncio

@@ -14,9 +14,11 @@ Written for the pub/sub layer of channels_redis 4.3.0 with redis-py 8.1.0. There
   log, and a subscription for ever.
 * The limit in time that redis-py has by default makes a task for every message, which is a third of
   what sending one costs. Here a limit costs a timer.
+* A burst that a process takes too slowly makes Redis cut it off, and what waited is lost.
 
 Here one task alone connects and reads. Others say what they want, and write it if there is a
-connection; whenever it is made, everything that is wanted is subscribed to.
+connection; whenever it is made, everything that is wanted is subscribed to. How messages are sent
+is in `_publisher.py`.
 """
 
 import asyncio

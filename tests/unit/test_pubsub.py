@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
@@ -122,6 +123,18 @@ async def test_a_connection_that_the_kernel_gave_up(pubsub: Any):
     await until(lambda: shard(pubsub)._connection not in (lost, None))
     await pubsub.group_send("room", {"n": 1})
     assert await received(pubsub, channel) == {"n": 1}
+
+
+async def test_the_first_attempt_to_connect_again_is_at_once(
+    pubsub: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_pubsub, "_PAUSE", 1.0)
+    await member(pubsub)
+    await asyncio.sleep(1.0)  # between two attempts is the pause, not between a loss and the next
+    lost, start = shard(pubsub)._connection, time.monotonic()
+    lost._writer.transport.abort()
+    await until(lambda: shard(pubsub)._connection not in (lost, None))
+    assert time.monotonic() - start < 1.0
 
 
 async def test_redis_py_takes_the_end_for_silence(pubsub: Any):
