@@ -14,9 +14,11 @@ Written for the pub/sub layer of channels_redis 4.3.0 with redis-py 8.1.0. There
   log, and a subscription for ever.
 * The limit in time that redis-py has by default makes a task for every message, which is a third of
   what sending one costs. Here a limit costs a timer.
+* A burst that a process takes too slowly makes Redis cut it off, and what waited is lost.
 
 Here one task alone connects and reads. Others say what they want, and write it if there is a
-connection; whenever it is made, everything that is wanted is subscribed to.
+connection; whenever it is made, everything that is wanted is subscribed to. How messages are sent
+is in `_publisher.py`.
 """
 
 import asyncio
@@ -26,20 +28,19 @@ from contextlib import suppress
 from typing import Any
 
 from channels_redis import pubsub
-from channels_redis.pubsub import RedisSingleShardConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from panther_channels._publisher import Publisher
 from panther_channels._queue import bound_channel
 
 logger = logging.getLogger("panther_channels")
 
-_PAUSE = 0.1  # seconds between two attempts to connect, or to find a receiver
+_PAUSE = 0.05  # seconds between two attempts to connect
 _CONNECT = 5.0  # seconds for one attempt
-_ANSWER = 5.0  # seconds until a message is with Redis, where the host has no socket_timeout
 _CONFIRM = 5.0  # seconds for the answer to a subscription
 _READ = 1.0  # seconds after which a silent connection is looked at
-_GRACE = 2.0  # seconds after an outage in which somebody may have to subscribe again
 _CHUNK = 1000  # subscriptions in one command
 
 
@@ -50,7 +51,7 @@ def install() -> None:
     pubsub.RedisPubSubChannelLayer.limits_itself = True  # for connections.py
 
 
-class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis has no types
+class Shard(Publisher):
     """The connections of one event loop to one Redis: one that receives, and some that send."""
 
     def __init__(self, host: Any, channel_layer: Any) -> None:
@@ -58,49 +59,7 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         self._receive_task: asyncio.Task[None] | None = None
         self._wanted: dict[str, asyncio.Event] = {}  # and whether Redis has ever confirmed it
         self._connection: Any = None
-        self._failed_at = -_GRACE  # when the latest outage was seen, on the monotonic clock
         self._is_away = False  # and was logged
-        self._limit = _ANSWER
-
-    def _ensure_redis(self) -> None:
-        if self._redis is None:
-            super()._ensure_redis()
-            redis: Any = self._redis
-            options = redis.connection_pool.connection_kwargs
-            self._limit = options.get("socket_timeout") or _ANSWER
-            options["socket_timeout"] = None
-
-    async def publish(self, channel: str, message: bytes) -> None:
-        """Hand a message to Redis, and after an outage to somebody who has subscribed again.
-
-        Raises:
-            redis.exceptions.RedisError: Redis failed.
-        """
-        self._ensure_redis()
-        try:
-            async with asyncio.timeout(self._limit), self._lock:  # which keeps the order
-                await self._publish(channel, message)
-        except TimeoutError:
-            self._failed_at = time.monotonic()
-            raise RedisTimeoutError(f"no answer within {self._limit:g} s") from None
-
-    async def _publish(self, channel: str, message: bytes) -> None:
-        has_failed = False
-        while True:
-            self._ensure_redis()
-            try:
-                receivers = await self._redis.publish(channel, message)
-            except RedisConnectionError:
-                self._failed_at = time.monotonic()
-                if has_failed:
-                    raise
-                # It was a connection from before an outage, and the others are as well.
-                has_failed = True
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
-                continue
-            if receivers or time.monotonic() - self._failed_at > _GRACE:
-                return
-            await asyncio.sleep(_PAUSE)
 
     async def subscribe(self, channel: str) -> None:
         """Subscribe, and wait until Redis has confirmed it.
@@ -149,6 +108,7 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
 
     async def _do_receiving(self) -> None:
         while True:
+            started = time.monotonic()
             try:
                 await self._connect()
                 while True:
@@ -157,7 +117,7 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
                 self._fail(error)
             finally:
                 await self._disconnect()
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(max(0, started + _PAUSE - time.monotonic()))
 
     async def _connect(self) -> None:
         self._ensure_redis()
@@ -165,6 +125,9 @@ class Shard(RedisSingleShardConnection):  # type: ignore[misc] # channels_redis 
         try:
             async with asyncio.timeout(_CONNECT):
                 await connection.connect()
+                with suppress(ResponseError):  # forbidden, or a prefix that no name may have
+                    await connection.send_command("CLIENT", "SETNAME", self._pace.name)
+                    await connection.read_response()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

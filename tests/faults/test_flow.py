@@ -34,8 +34,6 @@ async def main(stuck, neighbour):
     for number in range(100):
         await send_message_to_websocket(stuck, "x" * 1_000_000)
         await send_message_to_websocket(neighbour, number)
-        # Redis cuts a process off for which more than 32 MB wait, whoever they are for.
-        await asyncio.sleep(0.005)
 
 asyncio.run(main(*sys.argv[1:]))
 """

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from panther_channels import _pubsub, connections, sync
+from panther_channels import _publisher, _pubsub, connections, sync
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import close_websocket_connection, send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
@@ -69,7 +69,7 @@ async def sender(
     _pubsub.install()
     # They are 5 s, which all would wait for.
     monkeypatch.setattr(connections, "TO_SEND", 1.0)
-    monkeypatch.setattr(_pubsub, "_ANSWER", 1.0)
+    monkeypatch.setattr(_publisher, "_ANSWER", 1.0)
     core = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
     layer: Any = core if kind == "core" else RedisPubSubChannelLayer(hosts=[redis.url])
     with default_layer(layer):
@@ -264,6 +264,41 @@ async def test_what_was_sent_without_an_error_arrives(
         assert len(got) == len(set(got))
     assert all(len(numbers) > 20 for numbers in sent.values())
     is_quiet(server)
+
+
+@pytest.mark.parametrize("kind", ["pubsub"], indirect=True)
+async def test_a_receiver_that_was_cut_off(server: Server, redis: RedisServer, clients):
+    """Its senders have noticed nothing: Redis is there, and says that nobody got their messages."""
+    ids = await opened(clients, server, 5)
+    await until_reached(ids)
+    for number in range(600):
+        if number % 100 == 50:
+            await command(redis, "CLIENT", "KILL", "TYPE", "pubsub")
+        for connection_id in ids:
+            await send_message_to_websocket(connection_id, f"n{number}")
+    for client in ids.values():
+        assert [await received(client) for _ in range(600)] == [f"n{n}" for n in range(600)]
+    is_quiet(server, outages=6)
+
+
+@pytest.mark.parametrize("kind", ["pubsub"], indirect=True)
+async def test_a_sender_who_comes_after_the_outage(
+    server: Server, redis: RedisServer, start_redis: StartRedis, clients
+):
+    """It is there before those who have to subscribe again, and knows of nothing."""
+    ids = await opened(clients, server, 5)
+    await until_reached(ids)
+    for number in range(5):
+        redis.kill()
+        redis = start_redis(port=redis.port)
+        layer: Any = RedisPubSubChannelLayer(hosts=[redis.url])
+        with default_layer(layer):
+            for connection_id in ids:
+                await send_message_to_websocket(connection_id, f"n{number}")
+            await layer.flush()
+        for client in ids.values():
+            assert await received(client) == f"n{number}"
+    is_quiet(server, outages=5)
 
 
 async def test_redis_is_down_from_the_start(

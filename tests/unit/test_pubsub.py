@@ -125,6 +125,18 @@ async def test_a_connection_that_the_kernel_gave_up(pubsub: Any):
     assert await received(pubsub, channel) == {"n": 1}
 
 
+async def test_the_first_attempt_to_connect_again_is_at_once(
+    pubsub: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_pubsub, "_PAUSE", 1.0)
+    await member(pubsub)
+    await asyncio.sleep(1.0)  # between two attempts is the pause, not between a loss and the next
+    lost, start = shard(pubsub)._connection, time.monotonic()
+    lost._writer.transport.abort()
+    await until(lambda: shard(pubsub)._connection not in (lost, None))
+    assert time.monotonic() - start < 1.0
+
+
 async def test_redis_py_takes_the_end_for_silence(pubsub: Any):
     """Once this fails, redis-py raises here, and a part of the mend may go."""
     await member(pubsub)
@@ -158,33 +170,6 @@ async def test_an_outage_is_two_lines(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert "2 subscriptions" in caplog.text
     await layer.flush()
-
-
-async def test_a_sender_waits_for_those_who_subscribe_again(
-    start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch
-):
-    """It learns of the outage by its own stale connection, and by nobody's having got it."""
-    redis = start_redis()
-    sender, layer = build(redis), build(redis)
-    sender.prefix = layer.prefix
-    monkeypatch.setattr(sender._get_layer(), "prefix", layer.prefix)
-    channel = await member(layer)
-    await sender.group_send("room", {"n": 1})
-    assert await received(layer, channel) == {"n": 1}
-    monkeypatch.setattr(_pubsub, "_PAUSE", 0.5)  # of the receiver, which the sender waits for
-    redis.kill()
-    start_redis(port=redis.port)
-    await sender.group_send("room", {"n": 2})
-    assert await received(layer, channel) == {"n": 2}
-    await sender.flush()
-    await layer.flush()
-
-
-async def test_nobody_is_waited_for_in_good_times(pubsub: Any):
-    start = time.monotonic()
-    for _ in range(20):
-        await pubsub.group_send("nobody", {"n": 1})
-    assert time.monotonic() - start < _pubsub._GRACE
 
 
 async def test_leaving_needs_no_redis(start_redis: StartRedis, caplog: pytest.LogCaptureFixture):

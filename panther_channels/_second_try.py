@@ -1,0 +1,80 @@
+"""Messages over Redis pub/sub that nobody got: they are sent once more, a moment later.
+
+Redis tells how many processes got a message. None did where the connection has closed, which is
+ordinary and must cost its senders no time. But so it is where the process that holds the connection
+has lost Redis and is about to subscribe again, of which a sender may know nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+_DELAY = 0.2  # seconds, in which a process subscribes again
+_EARLY = 0.05  # seconds that a message may be sent too early, together with others
+_COUNT = 5000  # messages that may wait
+_SIZE = 4_000_000  # bytes that may wait
+
+
+class SecondTry:
+    """The messages of one event loop that wait for it.
+
+    Args:
+        send: takes from here, and sends.
+    """
+
+    def __init__(self, send: Callable[[], Awaitable[None]]) -> None:
+        self._send = send
+        self._waiting: dict[str, list[bytes]] = {}  # by their channels, the oldest one first
+        self._due: dict[str, float] = {}  # when they are, in the same order
+        self._count = self._size = 0
+        self._task: asyncio.Task[None] | None = None
+
+    def __contains__(self, channel: str) -> bool:
+        """Whether messages to a channel wait, which none may overtake."""
+        return channel in self._waiting
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more may wait."""
+        return self._count >= _COUNT or self._size >= _SIZE
+
+    def add(self, channel: str, message: bytes) -> None:
+        """Let a message wait, until the first one to its channel is due."""
+        if channel not in self._waiting:
+            self._waiting[channel] = []
+            self._due[channel] = time.monotonic() + _DELAY
+        self._waiting[channel].append(message)
+        self._count += 1
+        self._size += len(message)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def wait(self) -> None:
+        """Wait until a message is due; one must be there."""
+        await asyncio.sleep(next(iter(self._due.values())) - time.monotonic())
+
+    def take(self) -> list[tuple[str, bytes]]:
+        """The messages that are due, which wait no longer, each with its channel."""
+        until = time.monotonic() + _EARLY
+        channels = [channel for channel, due in self._due.items() if due <= until]
+        taken = []
+        for channel in channels:
+            del self._due[channel]
+            taken += [(channel, message) for message in self._waiting.pop(channel)]
+        self._count -= len(taken)
+        self._size -= sum(len(message) for _channel, message in taken)
+        return taken
+
+    async def finish(self) -> None:
+        """Wait until none waits, also where the task was cancelled, as at the end of a loop."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+        await self._run()
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self.wait()
+                await self._send()
+        finally:
+            self._task = None
