@@ -129,7 +129,7 @@ class Publisher(RedisSingleShardConnection):  # type: ignore[misc] # channels_re
 
     async def flush(self) -> None:
         """Send what still waits, and close the connections."""
-        await self._second_try.finish()
+        await self._second_try.end()
         await self._hang_up()
         await super().flush()
 

@@ -43,6 +43,9 @@ _CONFIRM = 5.0  # seconds for the answer to a subscription
 _READ = 1.0  # seconds after which a silent connection is looked at
 _CHUNK = 1000  # subscriptions in one command
 
+_CONFIRMED = asyncio.Event()  # one for all: each that is idle would cost its connection 1 kB
+_CONFIRMED.set()
+
 
 def install() -> None:
     """Replace the connections that this process makes from here on. A second call does nothing."""
@@ -158,6 +161,7 @@ class Shard(Publisher):
             self._receive_message({"channel": name, "data": data})
         elif kind in (b"subscribe", "subscribe") and name in self._wanted:
             self._wanted[name].set()
+            self._wanted[name] = _CONFIRMED
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

@@ -13,6 +13,7 @@ _DELAY = 0.2  # seconds, in which a process subscribes again
 _EARLY = 0.05  # seconds that a message may be sent too early, together with others
 _COUNT = 5000  # messages that may wait
 _SIZE = 4_000_000  # bytes that may wait
+_INTERVAL = 10.0  # seconds between two ends of event loops that wait
 
 
 class SecondTry:
@@ -71,6 +72,18 @@ class SecondTry:
             await asyncio.wait({self._task})
         await self._run()
 
+    async def end(self) -> None:
+        """At the end of the event loop: finish, but not at the end of each.
+
+        async_to_sync() has a loop for every message, and who calls it has no time to lose.
+        """
+        global _next_end
+        if self._waiting and time.monotonic() >= _next_end:
+            _next_end = time.monotonic() + _INTERVAL
+            await self.finish()
+        elif self._task is not None:
+            self._task.cancel()
+
     async def _run(self) -> None:
         try:
             while self._waiting:
@@ -78,3 +91,6 @@ class SecondTry:
                 await self._send()
         finally:
             self._task = None
+
+
+_next_end = 0.0  # on the monotonic clock, before which no end waits

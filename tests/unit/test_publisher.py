@@ -114,8 +114,11 @@ async def test_what_nobody_got_is_sent_once_more(sender: Any, layer: Any):
 
 
 @pytest.mark.usefixtures("late")
-async def test_the_last_messages_of_an_event_loop(redis: RedisServer, layer: Any):
+async def test_the_last_messages_of_an_event_loop(
+    redis: RedisServer, layer: Any, monkeypatch: pytest.MonkeyPatch
+):
     """As of `manage.py websocket send`, which ends at once."""
+    monkeypatch.setattr(_second_try, "_next_end", 0.0)
     group = group_name(uuid4().hex)
     has_sent = asyncio.Event()
     loop = asyncio.get_running_loop()

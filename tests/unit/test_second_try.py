@@ -89,6 +89,22 @@ async def test_none_waits_at_the_end(is_cancelled: bool):
     assert sender.sent == [("a", b"1")]
 
 
+async def test_not_each_end_waits(monkeypatch: pytest.MonkeyPatch):
+    """Or async_to_sync() would take its time for each id that nobody has."""
+    monkeypatch.setattr(_second_try, "_next_end", 0.0)
+    senders = [Sender() for _ in range(3)]
+    for sender in senders:
+        await sender.second_try.end()  # with nothing to wait for
+        sender.second_try.add("a", b"1")
+        await sender.second_try.end()
+    assert [sender.sent for sender in senders] == [[("a", b"1")], [], []]
+    monkeypatch.setattr(_second_try, "_next_end", 0.0)
+    sender = Sender()
+    sender.second_try.add("a", b"1")
+    await sender.second_try.end()
+    assert sender.sent == [("a", b"1")]
+
+
 async def test_it_goes_on_after_a_pause():
     sender = Sender()
     for number in range(2):
