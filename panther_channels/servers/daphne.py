@@ -5,6 +5,7 @@ says what daphne does without it, and has a test that fails once daphne no longe
 """
 
 import asyncio
+import functools
 import logging
 import re
 import time
@@ -27,6 +28,7 @@ from panther_channels import conf, status
 from panther_channels._logs import redact
 from panther_channels._watch import watch
 from panther_channels.servers._flow import SEND_LIMIT, FlowProtocol, IncomingQueue
+from panther_channels.servers._last_resort import told_to_stop
 
 logger = logging.getLogger("panther_channels")
 
@@ -35,6 +37,7 @@ _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _OUR_HEADERS = (b"connection", b"transfer-encoding")
 _daphne_create_application = Server.create_application
 _daphne_log_action = Server.log_action
+_twisted: Any = reactor
 
 
 def install() -> None:
@@ -49,6 +52,8 @@ def install() -> None:
     Server.kill_all_applications = _kill_all_applications
     Server.log_action = _log_action
     FileDescriptor.SEND_LIMIT = SEND_LIMIT
+    _twisted.sigTerm = functools.partial(_signalled, _twisted.sigTerm)
+    _twisted.sigInt = functools.partial(_signalled, _twisted.sigInt)
     # For autobahn, a client that answers our 1014 with the same has broken the protocol.
     if status.WS_1014_BAD_GATEWAY not in AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED:
         AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.append(status.WS_1014_BAD_GATEWAY)
@@ -291,6 +296,12 @@ def _log_action(server: Any, protocol: str, action: str, details: dict[str, Any]
     _daphne_log_action(server, protocol, action, details)
 
 
+def _signalled(handler: Any, number: int, frame: Any = None) -> None:
+    """The signals that end it: daphne waits for as long as anything hangs, a thread or its loop."""
+    handler(number, frame)
+    told_to_stop(frame)
+
+
 def _kill_all_applications(server: Any) -> Deferred[object]:
     """The server's end: closes the ports, then our connections, and cancels what is left then.
 
@@ -305,8 +316,7 @@ async def _stop(server: Any) -> None:
     seconds = server.application_close_timeout
     if settings.configured:
         seconds = conf.shutdown_timeout()
-    readers: Any = reactor
-    for reader in readers.getReaders():
+    for reader in _twisted.getReaders():
         if IListeningPort.providedBy(reader):
             reader.stopListening()
     await watch().stop(seconds)

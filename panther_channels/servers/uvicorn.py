@@ -10,21 +10,26 @@ import logging
 from typing import Any
 
 from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
+from uvicorn.server import Server as UvicornServer
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from panther_channels import conf, status
 from panther_channels._watch import seconds_to_close
+from panther_channels.servers._last_resort import told_to_stop
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
 _uvicorn_shutdown = _Protocol.shutdown
+_Server: Any = UvicornServer
+_uvicorn_handle_exit = _Server.handle_exit
 
 
 def install() -> None:
     """Mends uvicorn in this process. A second call does nothing."""
     _Protocol.connection_made = _connection_made
     _Protocol.shutdown = _shutdown
+    _Server.handle_exit = _handle_exit
     vars(implementation)["ServerProtocol"] = _ServerProtocol
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(present, _OneLine) for present in logger.filters):
@@ -69,6 +74,12 @@ def _shutdown(protocol: Any) -> None:
 def _shutdown_if_open(protocol: Any) -> None:
     if protocol in protocol.connections:
         _uvicorn_shutdown(protocol)
+
+
+def _handle_exit(server: Any, number: int, frame: Any) -> None:
+    """The signals that end it: uvicorn waits for ever for a hook that swallows cancellations."""
+    _uvicorn_handle_exit(server, number, frame)
+    told_to_stop(frame)
 
 
 class _ServerProtocol(ServerProtocol):
