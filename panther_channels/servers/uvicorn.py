@@ -18,6 +18,9 @@ from panther_channels import conf, status
 from panther_channels._watch import seconds_to_close
 from panther_channels.servers._last_resort import told_to_stop
 
+# Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
+_FLUSHING = 0.7
+
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
 _uvicorn_shutdown = _Protocol.shutdown
@@ -57,12 +60,15 @@ def _request_received(protocol: Any, data: bytes) -> None:
 def _shutdown(protocol: Any) -> None:
     """The end of the server: uvicorn closes all connections at once, and all clients come back.
 
-    It waits for those that are still open.
+    It waits for those that are still open: for ever where a client doesn't read, and over TLS for
+    half a minute where it doesn't answer, as who writes without end.
     """
+    seconds = conf.shutdown_timeout()
+    protocol.loop.call_later(seconds * _FLUSHING, _abort_if_open, protocol)
     stopping = vars(protocol.config)  # one of all connections of the server
     if "panther_channels" not in stopping:
         count = len(protocol.connections)
-        spread = seconds_to_close(count, conf.shutdown_timeout())
+        spread = seconds_to_close(count, seconds)
         stopping["panther_channels"] = (spread / count, itertools.count())
     pause, numbers = stopping["panther_channels"]
     if pause:
@@ -74,6 +80,11 @@ def _shutdown(protocol: Any) -> None:
 def _shutdown_if_open(protocol: Any) -> None:
     if protocol in protocol.connections:
         _uvicorn_shutdown(protocol)
+
+
+def _abort_if_open(protocol: Any) -> None:
+    if protocol in protocol.connections:
+        protocol.transport.abort()
 
 
 def _handle_exit(server: Any, number: int, frame: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -212,6 +213,17 @@ async def test_a_stuck_client_is_closed_from_outside(name: ServerName, start: St
         )
         await asyncio.to_thread(server.wait_log, "disconnect called code=4000", SECONDS)
         await asyncio.to_thread(wait_until, lambda: is_reset(stuck))
+
+
+async def test_the_server_stops_while_a_client_never_reads(name: ServerName, start: Start):
+    """Alone, uvicorn waits for as long as the client doesn't read."""
+    server = start(name, WS_SHUTDOWN_TIMEOUT=2.5)
+    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+        stuck.receive()
+        stuck.send(b"200 1000000")
+        stuck.take(2)
+        assert await asyncio.to_thread(server.terminate, 8.5) in {0, -signal.SIGTERM}
+    assert server.log.count("disconnect called code=1012") == 1
 
 
 # Who reads slowly
