@@ -17,6 +17,7 @@ from typing import Any
 from daphne.server import Server  # isort: skip
 from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
 from daphne import ws_protocol
+from daphne.http_protocol import WebRequest
 from daphne.utils import HEADER_NAME_RE
 from django.conf import settings
 from twisted.internet import reactor
@@ -37,6 +38,7 @@ _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _OUR_HEADERS = (b"connection", b"transfer-encoding")
 _daphne_create_application = Server.create_application
 _daphne_log_action = Server.log_action
+_daphne_got_length = WebRequest.gotLength
 _twisted: Any = reactor
 
 
@@ -51,6 +53,7 @@ def install() -> None:
     Server.create_application = _create_application
     Server.kill_all_applications = _kill_all_applications
     Server.log_action = _log_action
+    WebRequest.gotLength = _got_length
     FileDescriptor.SEND_LIMIT = SEND_LIMIT
     _twisted.sigTerm = functools.partial(_signalled, _twisted.sigTerm)
     _twisted.sigInt = functools.partial(_signalled, _twisted.sigInt)
@@ -288,6 +291,17 @@ def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> An
     server.connections[protocol]["application_instance"] = application
     application.add_done_callback(protocol.application_done)
     return queue
+
+
+def _got_length(request: Any, length: int | None) -> None:
+    """A handshake with a body: daphne waits for all of it, as long as a byte comes each minute.
+
+    RFC 6455 knows of none, and uvicorn ends such a connection.
+    """
+    _daphne_got_length(request, length)
+    upgrade = request.requestHeaders.getRawHeaders(b"upgrade", [b""])[0]
+    if length != 0 and upgrade.lower() == b"websocket":
+        request.channel._respondToBadRequestAndDisconnect()  # noqa: SLF001 - Twisted's own
 
 
 def _log_action(server: Any, protocol: str, action: str, details: dict[str, Any]) -> None:

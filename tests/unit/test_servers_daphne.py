@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
+from daphne.http_protocol import WebRequest
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from django.test import override_settings
@@ -26,6 +27,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AutobahnProtocol, "CLOSE_STATUS_CODES_ALLOWED", allowed)
     monkeypatch.setattr(WebSocketFactory, "protocol", WebSocketProtocol)
     monkeypatch.setattr(FileDescriptor, "SEND_LIMIT", FileDescriptor.SEND_LIMIT)
+    monkeypatch.setattr(WebRequest, "gotLength", WebRequest.gotLength)
     for name in REPLACED:
         monkeypatch.setattr(Server, name, getattr(Server, name))
 
