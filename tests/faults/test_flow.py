@@ -308,6 +308,14 @@ def test_a_message_that_is_too_large(opcode: int, server: Server):
     assert "Traceback" not in server.log[mark:]
 
 
+def test_too_large_a_message_is_refused_at_its_start(server: Server):
+    whole = frame(b"x" * 10 * MB)
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.socket.sendall(whole[:MB])
+        assert client.closed() == (1009, "a message has 1048576 bytes at most")
+
+
 def test_a_limit_of_ones_own(name: ServerName, start: Start):
     server = start(name, WS_MAX_MESSAGE_SIZE=3 * MB)
     with raw_client(server, "/count") as client:
