@@ -24,6 +24,7 @@ from panther_channels.servers._last_resort import told_to_stop
 
 # Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
 _FLUSHING = 0.7
+_LINGERING = 2.0  # seconds for the rest of a message that is too large, and the client's answer
 _MASK = 4  # bytes before the payload of a client
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
@@ -67,26 +68,22 @@ def _request_received(protocol: Any, data: bytes) -> None:
 def _handle_parser_exception(protocol: Any) -> None:
     """Too large a message: uvicorn closes the transport at once.
 
-    What the client is still sending resets the connection then, and the close frame is lost.
+    What the client is still sending resets the connection then, and the close frame is lost. This
+    is called again for all data that comes afterwards.
     """
     close = protocol.conn.close_sent
-    if close.code != status.WS_1009_MESSAGE_TOO_BIG or protocol.close_sent:
+    if close.code != status.WS_1009_MESSAGE_TOO_BIG:
         _uvicorn_handle_parser_exception(protocol)
-        return
-    protocol.handle_events()  # what came before it
-    message = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
-    protocol.queue.put_nowait(message)
-    protocol.transport.write(b"".join(protocol.conn.data_to_send()))
-    protocol.close_sent = True
-    end = protocol.transport.close
-    protocol.close_timer = protocol.loop.call_later(protocol.close_timeout, end)
-    protocol.data_received = lambda data: _rest_received(protocol, data)
-
-
-def _rest_received(protocol: Any, data: bytes) -> None:
-    protocol.conn.unread -= len(data)
-    if protocol.conn.unread < 0:  # the client's answer
-        protocol.transport.close()
+    elif protocol.close_sent:
+        if protocol.conn.unread < 0:  # the client has answered
+            protocol.transport.close()
+    else:
+        protocol.handle_events()  # what came before it
+        message = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        protocol.queue.put_nowait(message)
+        protocol.transport.write(b"".join(protocol.conn.data_to_send()))
+        protocol.close_sent = True
+        protocol.close_timer = protocol.loop.call_later(_LINGERING, protocol.transport.close)
 
 
 def _shutdown(protocol: Any) -> None:
@@ -140,6 +137,12 @@ class _ServerProtocol(ServerProtocol):
             limit = conf.max_message_size()
             max_size = limit if max_size is None else min(max_size, limit)
         super().__init__(max_size=max_size, **options)
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """What comes after a mistake is not parsed, but counted."""
+        if self.parser_exc is not None:
+            self.unread -= len(data)
+        super().receive_data(data)
 
     def fail(self, code: int, reason: str = "") -> None:
         """Too large a message: the reason is the same on all servers."""
