@@ -67,24 +67,28 @@ def _end(loop: asyncio.AbstractEventLoop, culprits: list[str]) -> None:
         return
     text = "Still there %g s after the server was told to stop, and ended with the process:\n%s"
     arguments = (text, conf.shutdown_timeout() + _MORE, "\n".join(culprits[:_NAMED]))
-    with suppress(RuntimeError):  # from Python 3.12 on, the very end has no new threads
-        # Who hangs may hold the lock of the log, or be the one that reads it.
-        teller = threading.Thread(target=logger.critical, args=arguments, daemon=True)
-        teller.start()
-        teller.join(_TELLING)
     with suppress(Exception):  # it was not made for this thread, but removes the files
         close_all(loop)
+    # Who hangs may hold the lock of the log, or be the one that reads it. A thread would be too
+    # late: Python 3.12 begins none at its very end.
+    _set_default_action(signal.SIGALRM)
+    signal.setitimer(signal.ITIMER_REAL, _TELLING)
+    logger.critical(*arguments)
     _die()
 
 
 def _die() -> None:
-    # signal.signal() is for the main thread, which may never run again.
-    set_handler = ctypes.pythonapi.PyOS_setsig
-    set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-    set_handler(signal.SIGTERM, None)  # SIG_DFL
+    _set_default_action(signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(1)
     os._exit(128 + signal.SIGTERM)  # for process 1, of a container, there is no default action
+
+
+def _set_default_action(number: int) -> None:
+    # signal.signal() is for the main thread, which may never run again.
+    set_handler = ctypes.pythonapi.PyOS_setsig
+    set_handler.argtypes, set_handler.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    set_handler(number, None)  # SIG_DFL
 
 
 def _busy_threads() -> list[str]:

@@ -83,7 +83,7 @@ def test_a_log_that_hangs():
         "import logging; logging.getLogger('panther_channels').critical = lambda *_: for_ever()\n"
         "asyncio.run(serve(for_ever))"
     )
-    assert (ended.returncode, ended.stderr) == (-signal.SIGTERM, "")
+    assert (ended.returncode, ended.stderr) == (-signal.SIGALRM, "")
 
 
 def test_no_event_loop():
