@@ -69,7 +69,7 @@ class Pulse:
             task = asyncio.current_task(loop)
             who = self._name_of(task) or (task.get_name() if task else "Something")
             text = "%s holds up the event loop for over a second, and all its clients with it:\n%s"
-            logger.warning(text, who, "\n".join(_lines(frame)))
+            logger.warning(text, who, "\n".join(lines_of(frame)))
 
     def forgive(self, now: float) -> None:
         """Count from now on: the whole process did not run."""
@@ -81,6 +81,7 @@ class _Patrol:
         self._lock = threading.Lock()
         self._pulses: list[Pulse] = []
         self._is_walking = False
+        self.due: tuple[float, Callable[[], None]] | None = None
 
     def watch(self, pulse: Pulse) -> None:
         with self._lock:
@@ -102,10 +103,12 @@ class _Patrol:
             with self._lock:
                 self._pulses = [item for item in self._pulses if not item.is_over]
                 pulses = list(self._pulses)
-                self._is_walking = bool(pulses)
+                self._is_walking = is_walking = bool(pulses or self.due)
             for pulse in pulses:
                 (pulse.check if is_punctual else pulse.forgive)(now)
-            if not pulses:
+            if self.due is not None and now >= self.due[0]:
+                self.due[1]()
+            if not is_walking:
                 return
 
 
@@ -114,7 +117,19 @@ _patrol = _Patrol()
 os.register_at_fork(after_in_child=_patrol.__init__)  # type: ignore[misc]
 
 
-def _lines(frame: FrameType | None) -> list[str]:
+def call_from(moment: float, call: Callable[[], None]) -> None:
+    """Call something again and again in the thread that looks at the loops, if there is one.
+
+    Takes no lock, so that the handler of a signal may call it. The first call of this holds.
+
+    Args:
+        moment: from when on, as ``time.monotonic()`` tells it.
+        call: must not wait.
+    """
+    _patrol.due = _patrol.due or (moment, call)
+
+
+def lines_of(frame: FrameType | None) -> list[str]:
     """What is running, innermost last, from the hook on; not how the loop came there."""
     found: list[str] = []
     is_inside = True

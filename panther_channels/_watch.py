@@ -218,6 +218,12 @@ class Watch:
         for task in closing:
             task.cancel()
 
+    def names(self) -> list[str]:
+        """The connections that are busy, or else all, in words; may be called by any thread."""
+        vigils = list(self._vigils.values())
+        busy = [each for each in vigils if each.socket.received != each.socket.handled]
+        return [str(vigil) for vigil in busy or vigils]
+
     def _look(self) -> None:
         now = time.monotonic()
         for vigil in list(self._vigils.values()):

@@ -5,6 +5,7 @@ import functools
 import itertools
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -84,6 +85,21 @@ def folder() -> Iterator[Path]:
     """A private folder with a path that is short enough for sockets, unlike that of tmp_path."""
     with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as path:
         yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate for example.com and its key, under the names of nginx.conf."""
+    if shutil.which("openssl") is None:
+        missing("openssl")
+    folder: Path = tmp_path_factory.mktemp("certificate")
+    command = [
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+        *("-subj", "/CN=example.com", "-addext", "subjectAltName=DNS:example.com"),
+        *("-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

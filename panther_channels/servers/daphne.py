@@ -6,35 +6,25 @@ says what daphne does without it, and has a test that fails once daphne no longe
 
 import asyncio
 import logging
-import re
-import time
-from collections.abc import Iterable, Iterator
-from http.client import responses
 from typing import Any
 
 # First, for it installs the reactor that runs on asyncio; autobahn alone would take another one.
 from daphne.server import Server  # isort: skip
 from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
 from daphne import ws_protocol
-from daphne.utils import HEADER_NAME_RE
 from django.conf import settings
-from twisted.internet import reactor
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IListeningPort, ISSLTransport
+from twisted.internet.interfaces import ISSLTransport
 
 from panther_channels import conf, status
-from panther_channels._logs import redact
-from panther_channels._watch import watch
+from panther_channels.servers import _server
+from panther_channels.servers._answers import Denial, header_values
 from panther_channels.servers._flow import SEND_LIMIT, FlowProtocol, IncomingQueue
 
 logger = logging.getLogger("panther_channels")
 
-_CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-# A response ends with the connection, and is not chunked.
-_OUR_HEADERS = (b"connection", b"transfer-encoding")
 _daphne_create_application = Server.create_application
-_daphne_log_action = Server.log_action
 
 
 def install() -> None:
@@ -46,9 +36,8 @@ def install() -> None:
         return
     ws_protocol.WebSocketFactory.protocol = WebSocketProtocol
     Server.create_application = _create_application
-    Server.kill_all_applications = _kill_all_applications
-    Server.log_action = _log_action
     FileDescriptor.SEND_LIMIT = SEND_LIMIT
+    _server.install()
     # For autobahn, a client that answers our 1014 with the same has broken the protocol.
     if status.WS_1014_BAD_GATEWAY not in AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED:
         AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.append(status.WS_1014_BAD_GATEWAY)
@@ -60,7 +49,7 @@ class WebSocketProtocol(FlowProtocol):
     muted: bool
     data: bytes
     # The answer of a refusal, once it was begun.
-    denial: "_Denial | None" = None
+    denial: Denial | None = None
 
     # autobahn answers a client's close frame with 1000, so that 1000 is what the client's own code
     # sees; RFC 6455 section 5.5.1 echoes what was received.
@@ -136,7 +125,7 @@ class WebSocketProtocol(FlowProtocol):
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self.websocket_protocols:
             raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
-        self.serverAccept((subprotocol, _header_values(message.get("headers") or ())))
+        self.serverAccept((subprotocol, header_values(message.get("headers") or ())))
 
     def _deny(self, message: dict[str, Any]) -> None:
         """A refusal with an answer, which daphne ignores: "websocket.http.response"."""
@@ -145,7 +134,7 @@ class WebSocketProtocol(FlowProtocol):
         if message["type"] == "websocket.http.response.start":
             if self.denial is not None:
                 raise ValueError("the response was begun already")
-            self.denial = _Denial(message.get("status"), message.get("headers") or ())
+            self.denial = Denial(message.get("status"), message.get("headers") or ())
             return
         if self.denial is None:
             raise ValueError("there is no response yet that this could be the body of")
@@ -224,46 +213,6 @@ class WebSocketProtocol(FlowProtocol):
             self.sendCloseFrame(code=code)  # nothing, if the close has begun
 
 
-class _Denial:
-    """The answer to a handshake that is refused, as it grows."""
-
-    def __init__(self, code: object, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        if not isinstance(code, int) or not 200 <= code < 600:
-            raise ValueError(f"{code!r} is no status from 200 to 599")
-        self.code = code
-        self.headers = [pair for pair in _checked(headers) if pair[0].lower() not in _OUR_HEADERS]
-        self.body = bytearray()
-        self.is_whole = False
-
-    def __bytes__(self) -> bytes:
-        phrase = responses.get(self.code, "").encode()
-        ours = [(b"Connection", b"close")]
-        if not any(name.lower() == b"content-length" for name, _ in self.headers):
-            ours.append((b"Content-Length", b"%d" % len(self.body)))
-        lines = [b"%s: %s\r\n" % pair for pair in (*self.headers, *ours)]
-        return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (self.code, phrase, b"".join(lines), self.body)
-
-
-def _header_values(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
-    """ASGI's headers as autobahn takes them, which writes UTF-8."""
-    values: dict[str, list[str]] = {}
-    for name, value in _checked(headers):
-        values.setdefault(name.decode(), []).append(value.decode())
-    return values
-
-
-def _checked(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
-    """The headers of a response, of which autobahn checks nothing."""
-    for name, value in headers:
-        if (
-            not HEADER_NAME_RE.fullmatch(name)
-            or _CONTROL_CHARACTER.search(value)
-            or name.lower() == b"sec-websocket-protocol"  # ASGI has a field for it
-        ):
-            raise ValueError(f"{name!r}: {value!r} cannot be a header of the response")
-        yield name, value
-
-
 def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> Any:
     """In place of `Server.create_application`, which alone sees the scope and starts the task.
 
@@ -283,36 +232,3 @@ def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> An
     server.connections[protocol]["application_instance"] = application
     application.add_done_callback(protocol.application_done)
     return queue
-
-
-def _log_action(server: Any, protocol: str, action: str, details: dict[str, Any]) -> None:
-    """The access log: daphne prints the whole query of a request, also what is a token in it."""
-    details = {**details, "path": redact(details["path"])}
-    _daphne_log_action(server, protocol, action, details)
-
-
-def _kill_all_applications(server: Any) -> Deferred[object]:
-    """The server's end: closes the ports, then our connections, and cancels what is left then.
-
-    daphne goes on accepting connections, sends no close frames, cancels nobody if one connection
-    has no application (KeyError), and stops waiting as soon as one has ended.
-    """
-    return Deferred.fromFuture(asyncio.ensure_future(_stop(server)))
-
-
-async def _stop(server: Any) -> None:
-    started = time.monotonic()
-    seconds = server.application_close_timeout
-    if settings.configured:
-        seconds = conf.shutdown_timeout()
-    readers: Any = reactor
-    for reader in readers.getReaders():
-        if IListeningPort.providedBy(reader):
-            reader.stopListening()
-    await watch().stop(seconds)
-    applications = [entry.get("application_instance") for entry in server.connections.values()]
-    pending = [each for each in applications if each is not None and not each.done()]
-    for application in pending:
-        application.cancel()
-    if pending:
-        await asyncio.wait(pending, timeout=seconds - (time.monotonic() - started))

@@ -7,24 +7,40 @@ a test that fails once uvicorn no longer needs it.
 
 import itertools
 import logging
+import sys
 from typing import Any
 
+from django.conf import settings
 from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
+from uvicorn.server import Server as UvicornServer
+from websockets.exceptions import PayloadTooBig
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from panther_channels import conf, status
+from panther_channels._state import too_large
 from panther_channels._watch import seconds_to_close
+from panther_channels.servers._last_resort import told_to_stop
+
+# Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
+_FLUSHING = 0.7
+_LINGERING = 2.0  # seconds for the rest of a message that is too large, and the client's answer
+_MASK = 4  # bytes before the payload of a client
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
 _uvicorn_shutdown = _Protocol.shutdown
+_uvicorn_handle_parser_exception = _Protocol.handle_parser_exception
+_Server: Any = UvicornServer
+_uvicorn_handle_exit = _Server.handle_exit
 
 
 def install() -> None:
     """Mends uvicorn in this process. A second call does nothing."""
     _Protocol.connection_made = _connection_made
     _Protocol.shutdown = _shutdown
+    _Protocol.handle_parser_exception = _handle_parser_exception
+    _Server.handle_exit = _handle_exit
     vars(implementation)["ServerProtocol"] = _ServerProtocol
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(present, _OneLine) for present in logger.filters):
@@ -49,15 +65,39 @@ def _request_received(protocol: Any, data: bytes) -> None:
         protocol.transport.close()
 
 
+def _handle_parser_exception(protocol: Any) -> None:
+    """Too large a message: uvicorn closes the transport at once.
+
+    What the client is still sending resets the connection then, and the close frame is lost. This
+    is called again for all data that comes afterwards.
+    """
+    close = protocol.conn.close_sent
+    if close.code != status.WS_1009_MESSAGE_TOO_BIG:
+        _uvicorn_handle_parser_exception(protocol)
+    elif protocol.close_sent:
+        if protocol.conn.unread < 0:  # the client has answered
+            protocol.transport.close()
+    else:
+        protocol.handle_events()  # what came before it
+        message = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
+        protocol.queue.put_nowait(message)
+        protocol.transport.write(b"".join(protocol.conn.data_to_send()))
+        protocol.close_sent = True
+        protocol.close_timer = protocol.loop.call_later(_LINGERING, protocol.transport.close)
+
+
 def _shutdown(protocol: Any) -> None:
     """The end of the server: uvicorn closes all connections at once, and all clients come back.
 
-    It waits for those that are still open.
+    It waits for those that are still open: for ever where a client doesn't read, and over TLS for
+    half a minute where it doesn't answer, as who writes without end.
     """
+    seconds = conf.shutdown_timeout()
+    protocol.loop.call_later(seconds * _FLUSHING, _abort_if_open, protocol)
     stopping = vars(protocol.config)  # one of all connections of the server
     if "panther_channels" not in stopping:
         count = len(protocol.connections)
-        spread = seconds_to_close(count, conf.shutdown_timeout())
+        spread = seconds_to_close(count, seconds)
         stopping["panther_channels"] = (spread / count, itertools.count())
     pause, numbers = stopping["panther_channels"]
     if pause:
@@ -71,13 +111,53 @@ def _shutdown_if_open(protocol: Any) -> None:
         _uvicorn_shutdown(protocol)
 
 
-class _ServerProtocol(ServerProtocol):
-    """Text that is not UTF-8, and behind it a close frame, which was read before.
+def _abort_if_open(protocol: Any) -> None:
+    if protocol in protocol.connections:
+        protocol.transport.abort()
 
-    uvicorn closes what is closing already, and the exception ends the transport.
+
+def _handle_exit(server: Any, number: int, frame: Any) -> None:
+    """The signals that end it: uvicorn waits for ever for a hook that swallows cancellations."""
+    _uvicorn_handle_exit(server, number, frame)
+    told_to_stop(frame)
+
+
+class _ServerProtocol(ServerProtocol):
+    """The parser of frames, which `websockets` has brought.
+
+    Attributes:
+        unread: how many bytes of a message that is too large have not come yet.
     """
 
+    unread = 0
+
+    def __init__(self, *, max_size: int | None = None, **options: Any) -> None:
+        """The size of a message: uvicorn takes up to 16 MiB before we see how much it is."""
+        if settings.configured:
+            limit = conf.max_message_size()
+            max_size = limit if max_size is None else min(max_size, limit)
+        super().__init__(max_size=max_size, **options)
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """What comes after a mistake is not parsed, but counted."""
+        if self.parser_exc is not None:
+            self.unread -= len(data)
+        super().receive_data(data)
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Too large a message: the reason is the same on all servers."""
+        error = sys.exception()
+        if isinstance(error, PayloadTooBig) and self.max_message_size is not None:
+            reason = too_large(self.max_message_size)
+            if error.size is not None:  # None: of a compressed message, all of it has come
+                self.unread = _MASK + error.size - len(self.reader.buffer)
+        super().fail(code, reason)
+
     def send_close(self, code: int | None = None, reason: str = "") -> None:
+        """Text that is not UTF-8, and behind it a close frame, which was read before.
+
+        uvicorn closes what is closing already, and the exception ends the transport.
+        """
         is_bad_text = code == status.WS_1007_INVALID_FRAME_PAYLOAD_DATA
         if self.state is State.OPEN or not is_bad_text:
             super().send_close(code, reason)

@@ -1,8 +1,11 @@
 """WebSockets whose hooks misbehave, and their URLs."""
 
 import asyncio
+import contextlib
 import logging
 import time
+
+from asgiref.sync import sync_to_async
 
 from panther_channels.websocket import GenericWebsocket
 
@@ -88,10 +91,32 @@ class Stubborn(Hooks):
         await asyncio.sleep(FOR_EVER)
 
 
+class Deaf(Hooks):
+    """Takes no notice of any cancellation."""
+
+    async def receive(self, data: str | bytes):
+        logger.info("busy with %s", data)
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(FOR_EVER)
+
+
+class Threaded(Hooks):
+    """Waits for a thread that never ends."""
+
+    async def receive(self, data: str | bytes):
+        logger.info("busy with %s", data)
+        await sync_to_async(self.wait)()
+
+    def wait(self) -> None:
+        time.sleep(FOR_EVER)
+
+
 class Blocking(Hooks):
     """Holds up the event loop for as many seconds as a message says."""
 
     async def receive(self, data: str | bytes):
+        logger.info("busy with %s", data)
         time.sleep(float(data))  # noqa: ASYNC251 - the mistake that is looked for
         await self.send(data)
 
@@ -131,6 +156,8 @@ websocket_urls = {
     "receive": SlowReceive,
     "disconnect": SlowDisconnect,
     "stubborn": Stubborn,
+    "deaf": Deaf,
+    "threaded": Threaded,
     "blocking": Inherited,
     "working": Working,
 }

@@ -2,9 +2,11 @@
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from tests.servers import Server
 
@@ -18,14 +20,24 @@ class RawClient:
         server: the server.
         path: the path of the URL.
         receive_buffer: bytes that the system takes for it; 0 lets the system choose.
+        tls: whom it trusts to be example.com; without it, it speaks plain TCP.
     """
 
-    def __init__(self, server: Server, path: str, *, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        server: Server,
+        path: str,
+        *,
+        receive_buffer: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(20)
         self.socket.connect((server.host, server.port))
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="example.com")
         self.socket.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {server.host}\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -105,8 +117,8 @@ def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
 
 
 @contextlib.contextmanager
-def raw_client(server: Server, path: str, *, receive_buffer: int = 0) -> Iterator[RawClient]:
-    client = RawClient(server, path, receive_buffer=receive_buffer)
+def raw_client(server: Server, path: str, **options: Any) -> Iterator[RawClient]:
+    client = RawClient(server, path, **options)
     try:
         yield client
     finally:

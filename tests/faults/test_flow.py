@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -212,6 +213,17 @@ async def test_a_stuck_client_is_closed_from_outside(name: ServerName, start: St
         await asyncio.to_thread(wait_until, lambda: is_reset(stuck))
 
 
+async def test_the_server_stops_while_a_client_never_reads(name: ServerName, start: Start):
+    """Alone, uvicorn waits for as long as the client doesn't read."""
+    server = start(name, WS_SHUTDOWN_TIMEOUT=2.5)
+    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+        stuck.receive()
+        stuck.send(b"200 1000000")
+        stuck.take(2)
+        assert await asyncio.to_thread(server.terminate, 8.5) in {0, -signal.SIGTERM}
+    assert server.log.count("disconnect called code=1012") == 1
+
+
 # Who reads slowly
 
 
@@ -292,6 +304,14 @@ def test_a_message_that_is_too_large(opcode: int, server: Server):
         client.send("é".encode() * 700_000)
         assert client.closed() == (1009, reason)
     assert "Traceback" not in server.log[mark:]
+
+
+def test_too_large_a_message_is_refused_at_its_start(server: Server):
+    whole = frame(b"x" * 10 * MB)
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.socket.sendall(whole[:MB])
+        assert client.closed() == (1009, "a message has 1048576 bytes at most")
 
 
 def test_a_limit_of_ones_own(name: ServerName, start: Start):

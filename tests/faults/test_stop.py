@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "LIMITS": json.dumps({"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_DISCONNECT_GRACE": 60}),
 }
 WORKERS = 2
+BUSY = {"receive", "stubborn", "deaf", "threaded", "blocking"}
 UPGRADE = (
     "GET /hooks HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -42,9 +43,9 @@ async def clients(server: Server, *paths: str) -> AsyncIterator[list[ClientConne
             client = await stack.enter_async_context(connect(f"{server.ws_url}/{path}"))
             await asyncio.wait_for(client.recv(), 10)
             opened.append(client)
-            if path in {"receive", "stubborn"}:
+            if path in BUSY:
                 await client.send("100")
-        busy = paths.count("receive") + paths.count("stubborn")
+        busy = sum(paths.count(path) for path in BUSY)
         await until(lambda: server.log.count("busy with 100") == busy)
         yield opened
 
@@ -144,6 +145,29 @@ async def test_uvicorn_closes_many_a_few_at_a_time(start_server: StartServer):
         assert await ends(opened) == {1012: 300}
     assert server.log.count("disconnect called code=1012") == 300
     assert "Traceback" not in server.log
+
+
+HANGS = {
+    "deaf": r"Deaf \(WebSocket '/deaf', connection \w+\)",
+    "blocking": r"Inherited \(WebSocket '/blocking', connection \w+\)",
+    "threaded": r"Thread ThreadPoolExecutor-0_0\n(.*\n)*.* in Threaded.wait",
+}
+
+
+@pytest.mark.parametrize("path", HANGS)
+async def test_the_process_ends_whatever_hangs(
+    path: str, server_name: ServerName, start_server: StartServer, folder: Path
+):
+    """After WS_SHUTDOWN_TIMEOUT and five seconds, where it doesn't by itself."""
+    server = start_server(server_name, env={**ENVIRONMENT, "LOCAL_LAYER": str(folder)})
+    async with clients(server, "hooks", path):
+        assert entries(folder) != []
+        assert await stop(server) < LIMIT + 5 + SLACK
+    # daphne cancels once, and doesn't wait for the answer; uvicorn doesn't wait for threads.
+    if (server_name, path) not in {("daphne", "deaf"), ("uvicorn", "threaded")}:
+        assert server.process.returncode == -signal.SIGTERM
+        server.wait_log(rf"CRITICAL panther_channels Still there 7.5 s .*:\n{HANGS[path]}")
+    assert entries(folder) == []
 
 
 class Gunicorn(Server):

@@ -96,6 +96,45 @@ def unmended(shared_server: StartServer) -> Server:
     return shared_server("daphne", APPLICATION)
 
 
+# Half a handshake
+
+
+BODIES = ("Content-Length: 10", "Transfer-Encoding: chunked")
+
+
+def answer(server: Server, header: str, body: str = "") -> bytes:
+    """What comes at once, and b"" for nothing."""
+    with socket.create_connection((server.host, server.port), timeout=1.5) as client:
+        start = f"GET /?{quote(repr([ACCEPT]))} HTTP/1.1\r\n{header}\r\n"
+        client.sendall(f"{start}{UPGRADE}{body}".encode())
+        try:
+            return client.recv(65536)
+        except TimeoutError:
+            return b""
+
+
+@pytest.mark.parametrize("body", ["", "0123456789"])
+@pytest.mark.parametrize("header", BODIES)
+def test_a_handshake_with_a_body(mended: Server, header: str, body: str):
+    assert answer(mended, header, body).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_handshake_with_an_empty_body(mended: Server):
+    assert answer(mended, "Content-Length: 0").startswith(b"HTTP/1.1 101 ")
+
+
+def test_a_body_over_http(mended: Server):
+    request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab"
+    with socket.create_connection((mended.host, mended.port), timeout=10) as client:
+        client.sendall(request.encode())
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("header", BODIES)
+def test_daphne_still_waits_for_the_body(unmended: Server, header: str):
+    assert answer(unmended, header) == b"", FIXED
+
+
 # Close codes and reasons
 
 

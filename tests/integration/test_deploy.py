@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import ssl
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,21 +29,6 @@ ORIGIN = f"https://{HOST}"
 BATCH = 16
 
 Start = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a certificate for example.com and its key, under the names of nginx.conf."""
-    if shutil.which("openssl") is None:
-        missing("openssl")
-    folder = tmp_path_factory.mktemp("certificate")
-    command = [
-        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-        *("-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"),
-        *("-keyout", str(folder / "privkey.pem"), "-out", str(folder / "fullchain.pem")),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture

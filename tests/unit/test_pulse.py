@@ -165,6 +165,28 @@ def test_one_thread_looks_at_all_loops_and_ends_with_the_last(monkeypatch: pytes
         assert not thread.is_alive()
 
 
+def test_a_call_goes_on_after_the_last_loop(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_pulse, "_patrol", _pulse._Patrol())
+    calls: list[str] = []
+    enough = threading.Event()
+
+    def call() -> None:
+        calls.append(threading.current_thread().name)
+        if len(calls) == 3:
+            enough.set()
+            _pulse._patrol.due = None
+
+    async def main() -> None:
+        Pulse(asyncio.get_running_loop(), name_of).start()
+        _pulse.call_from(time.monotonic() + 0.2, call)
+        _pulse.call_from(time.monotonic(), lambda: calls.append("of the second"))
+
+    asyncio.run(main())
+    assert calls == []
+    assert enough.wait(10)
+    assert calls == ["panther_channels.pulse"] * 3
+
+
 def test_a_forked_child_starts_anew():
     loop = asyncio.new_event_loop()
     loop.call_soon(Pulse(loop, name_of).start)

@@ -1,15 +1,16 @@
 """The mends of daphne without a server; tests/integration/test_daphne_mends.py has them at work."""
 
-import asyncio
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 from autobahn.websocket.protocol import WebSocketProtocol as AutobahnProtocol
+from daphne.http_protocol import WebRequest
 from daphne.server import Server
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from django.test import override_settings
+from twisted.internet import reactor
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import ISSLTransport
 from zope.interface import implementer  # type: ignore[import-untyped]
@@ -26,6 +27,9 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AutobahnProtocol, "CLOSE_STATUS_CODES_ALLOWED", allowed)
     monkeypatch.setattr(WebSocketFactory, "protocol", WebSocketProtocol)
     monkeypatch.setattr(FileDescriptor, "SEND_LIMIT", FileDescriptor.SEND_LIMIT)
+    monkeypatch.setattr(WebRequest, "gotLength", WebRequest.gotLength)
+    for name in ("sigInt", "sigTerm"):
+        monkeypatch.setattr(reactor, name, getattr(reactor, name))
     for name in REPLACED:
         monkeypatch.setattr(Server, name, getattr(Server, name))
 
@@ -54,45 +58,6 @@ def test_install_keeps_a_protocol_that_is_built_on_ours(monkeypatch: pytest.Monk
     monkeypatch.setattr(WebSocketFactory, "protocol", Own)
     daphne.install()
     assert WebSocketFactory.protocol is Own
-
-
-@pytest.mark.parametrize(
-    ("headers", "values"),
-    [
-        ([], {}),
-        ([(b"x-a", b"1"), [b"x-b", b""]], {"x-a": ["1"], "x-b": [""]}),
-        (((b"a", b"1"), (b"b", b"2"), (b"a", b"3")), {"a": ["1", "3"], "b": ["2"]}),
-        ([(b"a", b"tab\there")], {"a": ["tab\there"]}),
-        ([(b"a", "é".encode())], {"a": ["é"]}),
-    ],
-)
-def test_header_values(headers: Any, values: dict[str, list[str]]):
-    assert daphne._header_values(headers) == values
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        (b"", b"1"),
-        (b"a b", b"1"),
-        (b"a:", b"1"),
-        ("é".encode(), b"1"),
-        (b"a", b"1\r\nb: 2"),
-        (b"a", b"1\nb: 2"),
-        (b"a", b"\x00"),
-        (b"a", b"\xff"),
-        (b"Sec-WebSocket-Protocol", b"chat"),
-    ],
-)
-def test_header_that_cannot_be_sent(header: tuple[bytes, bytes]):
-    with pytest.raises(ValueError, match=r"header|utf-8"):
-        daphne._header_values([(b"x-good", b"1"), header])
-
-
-@pytest.mark.parametrize("header", [("a", b"1"), (b"a", "1")])
-def test_header_that_is_not_bytes(header: Any):
-    with pytest.raises(TypeError):
-        daphne._header_values([header])
 
 
 @implementer(ISSLTransport)
@@ -129,33 +94,6 @@ def test_scheme(transport: object, forwarded: str | None, scheme: str):
     }
 
 
-class StandInServer:
-    """What the two functions in place of Server's methods use of it."""
-
-    application_close_timeout = 5
-
-    def __init__(self, *applications: asyncio.Future[None] | None) -> None:
-        self.connections = {
-            number: {"connected": 1.0} if each is None else {"application_instance": each}
-            for number, each in enumerate(applications)
-        }
-
-
-async def test_the_end_cancels_only_what_runs():
-    loop = asyncio.get_running_loop()
-    running, done = loop.create_future(), loop.create_future()
-    done.set_result(None)
-    await daphne._kill_all_applications(StandInServer(None, done, running)).asFuture(loop)
-    assert running.cancelled()
-    assert done.result() is None
-
-
-async def test_the_end_without_applications():
-    loop = asyncio.get_running_loop()
-    for server in (StandInServer(), StandInServer(None)):
-        await asyncio.wait_for(daphne._kill_all_applications(server).asFuture(loop), 1)
-
-
 class RootPathServer:
     """What of Server is used for a request over HTTP."""
 
@@ -178,12 +116,3 @@ def test_of_the_scope_of_http_the_root_path_alone_changes(
             server, "protocol", {"type": "http", "path": "/a", "root_path": "/claimed"}
         )
     assert seen == [server, "protocol", {"type": "http", "path": "/a", "root_path": root_path}]
-
-
-def test_the_action_log(monkeypatch: pytest.MonkeyPatch):
-    seen: list[object] = []
-    monkeypatch.setattr(daphne, "_daphne_log_action", lambda *arguments: seen.extend(arguments))
-    details = {"path": "/a?token=secret&x=1", "status": 200}
-    daphne._log_action("server", "http", "complete", details)
-    assert seen == ["server", "http", "complete", {"path": "/a?token=***&x=1", "status": 200}]
-    assert details["path"] == "/a?token=secret&x=1"

@@ -24,6 +24,8 @@ LONG = [request(b"/", b"X: " + b"a" * 9000), request(b"/", *[b"X: a"] * 130)]
 def is_mended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     protocol = implementation.WebSocketsSansIOProtocol
     monkeypatch.setattr(protocol, "connection_made", mends._uvicorn_connection_made)
+    before_us = mends._uvicorn_handle_parser_exception
+    monkeypatch.setattr(protocol, "handle_parser_exception", before_us)
     monkeypatch.setitem(vars(implementation), "ServerProtocol", ServerProtocol)
     logger = logging.getLogger("uvicorn.error")
     before = logger.filters
@@ -114,3 +116,36 @@ async def test_bad_text_and_a_close_in_one(is_mended: bool):
         with pytest.raises(InvalidState):
             protocol.data_received(data)
     await end(protocol)
+
+
+def events(protocol: Any) -> list[tuple[str, Any]]:
+    found = []
+    while not protocol.queue.empty():
+        event = protocol.queue.get_nowait()
+        found.append((event["type"].removeprefix("websocket."), event.get("text") or event["code"]))
+    return found
+
+
+async def test_a_message_that_is_too_large(is_mended: bool):
+    """It is refused at its start; what follows is read, or the client would see no close frame."""
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    reason = b"a message has 1048576 bytes at most"
+    refusal = b"\x88" + bytes([2 + len(reason)]) + b"\x03\xf1" + reason
+    protocol.data_received(frame(1, b"first") + frame(1, b"x" * 1000, size=2_000_000))
+    assert written(transport).endswith(refusal) is is_mended
+    assert events(protocol) == [("receive", "first"), ("disconnect", 1009)][: 1 + is_mended]
+    protocol.data_received(b"x" * 1_999_000)
+    assert not transport.close.called
+    assert len(events(protocol)) == 1 - is_mended
+    protocol.data_received(close(1009))
+    assert transport.close.called
+    await end(protocol)
+
+
+async def test_a_limit_below_ours(is_mended: bool):
+    parser = vars(implementation)["ServerProtocol"](max_size=1000)
+    assert parser.max_message_size == 1000
+    assert vars(implementation)["ServerProtocol"](max_size=None).max_message_size == (
+        1024 * 1024 if is_mended else None
+    )

@@ -327,6 +327,25 @@ async def test_tasks_of_a_connection(caplog: pytest.LogCaptureFixture):
     assert record.getMessage().endswith("Working failed")
 
 
+async def test_the_names_of_who_is_busy():
+    async with Peer(Sleepy.as_asgi(), "/disconnect") as idle:
+        await idle.accepted()
+        assert [name.partition(",")[0] for name in watch().names()] == [
+            "Sleepy (WebSocket '/disconnect'"
+        ]
+        async with Peer(Sleepy.as_asgi(), "/receive") as busy:
+            await busy.accepted()
+            busy.push("one")
+            await busy.journaled("one")
+            (name,) = watch().names()
+            assert name.startswith("Sleepy (WebSocket '/receive'")
+            busy.leave(1000)
+            await busy.ended()
+        idle.leave(1000)
+        await idle.ended()
+    assert watch().names() == []
+
+
 async def test_the_watch_needs_a_task():
     found = watch()
     failures: list[BaseException] = []

@@ -1,0 +1,100 @@
+"""The same over TLS: who doesn't read, or writes without end, also while the server stops."""
+
+import asyncio
+import json
+import signal
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.faults.raw import RawClient, frame, raw_client
+from tests.faults.test_flow import GROWTH, MB, Peak
+from tests.servers import Server, ServerName
+
+pytestmark = pytest.mark.faults
+
+APPLICATION = "tests.project.asgi:application"
+LIMIT = 2.5
+SLACK = 6.0
+FLOOD = frame(b"x" * 10_000) * 100
+
+
+class TlsServer(Server):
+    """Serves example.com."""
+
+    def __init__(self, name: ServerName, folder: Path, *, log_path: Path) -> None:
+        env = {
+            "DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings",
+            "WS_SETTINGS": json.dumps({"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_SEND_TIMEOUT": 60}),
+        }
+        super().__init__(name, APPLICATION, log_path=log_path, env=env)
+        key, chain = folder / "privkey.pem", folder / "fullchain.pem"
+        if name == "daphne":
+            files = f"privateKey={key}:certKey={chain}"
+            options = ["-e", f"ssl:0:interface={self.host}:{files}"]
+        else:
+            options = ["--host", self.host, "--port", "0"]
+            options += ["--ssl-keyfile", str(key), "--ssl-certfile", str(chain)]
+        self.command = (sys.executable, "-m", name, *options, APPLICATION)
+
+    def _is_ready(self) -> bool:
+        self.port = self._listening_port()
+        return self.port != 0
+
+
+@pytest.fixture
+def trust(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=certificate / "fullchain.pem")
+
+
+@pytest.fixture
+def server(server_name: ServerName, certificate: Path, tmp_path: Path) -> Iterator[Server]:
+    with TlsServer(server_name, certificate, log_path=tmp_path / "server.log") as started:
+        yield started
+
+
+def flood(client: RawClient, is_flooding: threading.Event) -> None:
+    """Write until the end of the connection."""
+    with suppress(OSError):
+        while True:
+            client.socket.sendall(FLOOD)
+            is_flooding.set()
+
+
+async def test_a_flood_and_a_client_that_never_reads(server: Server, trust: ssl.SSLContext):
+    with (
+        raw_client(server, "/slow", tls=trust) as writer,
+        raw_client(server, "/push", tls=trust, receive_buffer=65536) as stuck,
+    ):
+        writer.receive()
+        stuck.receive()
+        async with Peak(server) as peak:
+            stuck.send(b"200 1000000")
+            assert await asyncio.to_thread(writer.flood, FLOOD, 0.5, 150 * MB) < 30 * MB
+        assert peak.growth < GROWTH
+    assert "Traceback" not in server.log
+
+
+async def test_the_server_stops_meanwhile(server: Server, trust: ssl.SSLContext):
+    """Alone, uvicorn waits for as long as the one doesn't read, and for the end of the other."""
+    is_flooding = threading.Event()
+    with ExitStack() as stack:
+        stuck = stack.enter_context(raw_client(server, "/push", tls=trust, receive_buffer=65536))
+        stuck.receive()
+        stuck.send(b"200 1000000")
+        stuck.take(2)
+        writer = stack.enter_context(raw_client(server, "/slow", tls=trust))
+        writer.receive()
+        flooding = asyncio.create_task(asyncio.to_thread(flood, writer, is_flooding))
+        assert await asyncio.to_thread(is_flooding.wait, 10)
+        code = await asyncio.to_thread(server.terminate, LIMIT + SLACK)
+        assert code in {0, -signal.SIGTERM}
+        await flooding
+    assert server.log.count("disconnect called code=1012") == 2
+    assert "Still there" not in server.log
+    assert "Traceback" not in server.log
