@@ -26,7 +26,6 @@ NAMES: tuple[ServerName, ...] = ("daphne", "uvicorn", "daphne", "uvicorn")
 # The seats of a user, and those of an address.
 SEATS, OF_ADDRESS = 2, 4
 
-
 LOCAL = "panther_channels.layers.LocalChannelLayer"
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
