@@ -1,7 +1,5 @@
 """Classes that limit or are limited, and their URLs."""
 
-import asyncio
-import time
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -10,7 +8,7 @@ from panther_channels.websocket import GenericWebsocket
 
 
 class Numbered(GenericWebsocket):
-    """Of the user whose number is in the query; `block` stops the event loop for a while."""
+    """Of the user whose number is in the query."""
 
     async def auth(self, connection):
         number = self.query_params.get("user")
@@ -20,10 +18,6 @@ class Numbered(GenericWebsocket):
         await self.accept()
 
     async def receive(self, data: str | bytes):
-        if data == "block":
-            await self.send("blocking")
-            await asyncio.sleep(0.05)  # until the answer is out
-            time.sleep(0.8)  # noqa: ASYNC251 - what nobody should do
         await self.send(data)
 
 

@@ -47,6 +47,12 @@ from panther_channels.websocket import close_websocket_connection
 asyncio.run(close_websocket_connection(sys.argv[1], 4000))
 """
 
+# Each server, with a ping every second that is to be answered within one.
+IMPATIENT = [
+    ("daphne", ("--ping-interval", "1", "--ping-timeout", "1")),
+    ("uvicorn", ("--ws-ping-interval", "1", "--ws-ping-timeout", "1")),
+]
+
 Start = Callable[..., Server]
 
 
@@ -202,13 +208,7 @@ async def test_a_stuck_client_is_closed_from_outside(name: ServerName, start: St
     with raw_client(server, "/push", receive_buffer=65536) as stuck:
         stuck_id = stuck.receive()[1].decode()
         stuck.send(b"200 1000000")
-        await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-c", CLOSER, stuck_id],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **server.env},
-            check=True,
-        )
+        await close_from_outside(server, stuck_id)
         await asyncio.to_thread(server.wait_log, "disconnect called code=4000", SECONDS)
         await asyncio.to_thread(wait_until, lambda: is_reset(stuck))
 
@@ -224,39 +224,70 @@ async def test_the_server_stops_while_a_client_never_reads(name: ServerName, sta
     assert server.log.count("disconnect called code=1012") == 1
 
 
+async def close_from_outside(server: Server, connection_id: str) -> None:
+    await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", CLOSER, connection_id],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **server.env},
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("code", [4000, 1006])
+async def test_the_end_wakes_who_waits_in_send(name: ServerName, code: int, start: Start):
+    """At once: no limit in time has to come to its help."""
+    server = start(name)
+    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+        stuck_id = stuck.receive()[1].decode()
+        stuck.send(b"200 1000000")
+        stuck.receive()
+        if code == 1006:
+            stuck.socket.close()
+        else:
+            await close_from_outside(server, stuck_id)
+        await asyncio.to_thread(server.wait_log, f"disconnect called code={code}", SECONDS)
+    assert "push has ended" in server.log
+    assert "WARNING" not in server.log
+    assert "Traceback" not in server.log
+
+
+def test_daphne_drops_who_answers_no_ping(start: Start):
+    """Who waits in `send()` is woken by that, too."""
+    server = start("daphne", args=IMPATIENT[0][1])
+    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+        stuck.receive()
+        stuck.send(b"200 1000000")
+        server.wait_log("disconnect called code=1006", SECONDS)
+    assert "push has ended" in server.log
+    assert "WARNING" not in server.log
+    assert "Traceback" not in server.log
+
+
 # Who reads slowly
 
 
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [
-        ("daphne", ("--ping-interval", "1", "--ping-timeout", "1")),
-        ("uvicorn", ("--ws-ping-interval", "1", "--ws-ping-timeout", "1")),
-    ],
-)
+@pytest.mark.parametrize(("name", "args"), IMPATIENT)
 def test_a_slow_reader_stays(name: ServerName, args: tuple[str, ...], start: Start):
     server = start(name, args=args, WS_SEND_TIMEOUT=3)
     with raw_client(server, "/push", receive_buffer=65536) as slow:
         slow.receive()
-        slow.send(b"4 1000000")
-        taken = 0
-        for _ in range(4):
+        slow.send(b"10 1000000")  # of which the system's buffers take less than a half
+        for _ in range(10):
             opcode, payload = slow_frame(slow)
             assert (opcode, len(payload)) == (TEXT, MB)
-            taken += len(payload)
-        assert taken == 4 * MB
         slow.send(b"1 3")
         assert slow.receive() == (TEXT, b"xxx")
     assert "slow consumer" not in server.log
 
 
 def slow_frame(client: Any) -> tuple[int, bytes]:
-    """A frame, read at about 500 kB/s."""
+    """A frame, read at about 1 MB/s."""
     read = client._read
 
-    def slowly(size: int = 10_000) -> bytes:
+    def slowly() -> bytes:
         time.sleep(0.02)
-        data: bytes = read(10_000)
+        data: bytes = read(20_000)
         return data
 
     client._read = slowly
@@ -271,13 +302,31 @@ def slow_frame(client: Any) -> tuple[int, bytes]:
 
 
 async def test_a_flood_to_a_slow_handler(server: Server):
-    data = frame(b"x" * 10_000) * 100
+    one = frame(b"x" * 10_000)
     with raw_client(server, "/slow") as client:
         client.receive()
         async with Peak(server) as peak:
-            went = await asyncio.to_thread(client.flood, data, 0.5, 150 * MB)
+            went = await asyncio.to_thread(client.flood, one * 100, 0.5, 150 * MB)
         assert went < 30 * MB  # the rest waits at the client
         assert peak.growth < GROWTH
+        # And it goes on when the handler has taken what there was.
+        await asyncio.to_thread(client.socket.sendall, one[went % len(one) :] + frame(b"here"))
+        assert await asyncio.to_thread(client.receive) == (TEXT, b"here")
+
+
+@pytest.mark.parametrize(("name", "args"), IMPATIENT)
+async def test_a_pong_that_is_not_read_yet(
+    name: ServerName, args: tuple[str, ...], start_server: StartServer
+):
+    """It waits behind messages, and these for the handler."""
+    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.hooks_settings"}
+    server = start_server(name, env=env, args=args)
+    async with connect(f"{server.ws_url}/receive") as client:
+        await received(client)
+        for seconds in ("4", *["0" * 1000] * 200):
+            await client.send(seconds)
+        await asyncio.to_thread(server.wait_log, "handled 4$", SECONDS)
+        await asyncio.wait_for(await client.ping(), SECONDS)
 
 
 # Sizes

@@ -140,7 +140,9 @@ async def test_a_task_ends_with_its_connection(hooks: Server):
         await client.send("fail")
         failure = f"ERROR .*connection {connection_id}: a task of Working failed"
         await logged(hooks, failure, since)
-        await client.send("still open")
+        mark = hooks.mark()
+        await client.send("fail again")  # the connection is open
+        await logged(hooks, failure, mark)
         assert "work ends" not in hooks.log[since:]
     await logged(hooks, f"disconnect called code=1000 id={connection_id}", since)
     log = hooks.log[since:]
@@ -167,14 +169,18 @@ async def test_who_holds_up_the_event_loop(hooks: Server):
 
 async def test_a_suspended_process_is_nobodys_fault(hooks: Server):
     since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/hooks") as client:
+    async with connect(f"{hooks.ws_url}/blocking") as client:
         await opened(client)
+        await client.send("3.2")
+        await asyncio.sleep(0.5)  # not long enough for an alarm, and neither is the rest
         with suspended(hooks):
-            await asyncio.sleep(2.5)
-        await client.send("back")
-        assert await opened(client) == "back"
-        await asyncio.sleep(1)  # a false alarm would come within this
-    assert "event loop" not in hooks.log[since:]
+            await asyncio.sleep(2)
+        assert await opened(client) == "3.2"
+        await client.send("2")
+        assert await opened(client) == "2"
+    # Of a true alarm; a false one would come before it.
+    await logged(hooks, "holds up the event loop", since)
+    assert hooks.log[since:].count("holds up the event loop") == 1
 
 
 @contextlib.contextmanager

@@ -22,9 +22,10 @@ pytestmark = pytest.mark.faults
 
 LIMIT = 2.5
 SLACK = 6.0  # seconds that a loaded machine may take besides
+LIMITS = {"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_DISCONNECT_GRACE": 60}
 ENVIRONMENT = {
     "DJANGO_SETTINGS_MODULE": "tests.faults.hooks_settings",
-    "LIMITS": json.dumps({"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_DISCONNECT_GRACE": 60}),
+    "LIMITS": json.dumps(LIMITS),
 }
 WORKERS = 2
 BUSY = {"receive", "stubborn", "deaf", "threaded", "blocking"}
@@ -92,19 +93,28 @@ async def test_every_kind_of_connection_ends(
     assert entries(folder) == []
 
 
+@pytest.mark.parametrize("kind", ["pubsub.RedisPubSub", "core.Redis"])
 async def test_groups_in_redis_are_left(
-    server_name: ServerName, start_server: StartServer, start_redis: StartRedis
+    kind: str, server_name: ServerName, start_server: StartServer, start_redis: StartRedis
 ):
+    """Those of core are keys, which nobody else would remove; pub/sub has subscriptions."""
     redis = start_redis()
-    server = start_server(server_name, env={**ENVIRONMENT, "REDIS_URL": redis.url})
+    hosts = [{"address": redis.url, "socket_timeout": None}]
+    layer = {"BACKEND": f"channels_redis.{kind}ChannelLayer", "CONFIG": {"hosts": hosts}}
+    limits = json.dumps({**LIMITS, "CHANNEL_LAYERS": {"default": layer}})
+    server = start_server(server_name, env={**ENVIRONMENT, "LIMITS": limits})
     with Redis.from_url(redis.url) as asked:
+
+        def groups() -> int:
+            return len(asked.pubsub_channels("*group*")) + len(asked.keys("*group*"))
+
         async with clients(server, *MIXED) as opened:
-            assert len(asked.pubsub_channels()) == 2 * len(MIXED)
+            assert groups() == len(MIXED)
             assert await stop(server) < LIMIT + SLACK
             assert await ends(opened) == {1012: len(MIXED)}
         assert server.log.count("disconnect called code=1012") == len(MIXED)
         assert "Traceback" not in server.log
-        assert asked.pubsub_channels() == []
+        assert groups() == 0
 
 
 async def test_daphne_closes_many_a_few_at_a_time(start_server: StartServer):
