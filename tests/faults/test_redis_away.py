@@ -7,26 +7,24 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any
-from uuid import uuid4
 
 import channels_redis.pubsub
 import pytest
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
-from redis.asyncio import Redis
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from panther_channels import _publisher, _pubsub, connections, sync
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import close_websocket_connection, send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
+from tests.integration.reach import CORE, SECONDS, Ids, command, opened, received, until_reached
 from tests.layers import default_layer
 from tests.servers import RedisServer, Server, ServerName
 
 pytestmark = pytest.mark.faults
 
-SECONDS = 20.0
 SOON = 5.0  # generous for what is said to take two seconds
 ORDERS = [
     "FLUSHALL",
@@ -35,9 +33,6 @@ ORDERS = [
     "CLIENT KILL TYPE pubsub",
     "CLIENT PAUSE 1000",
 ]
-CORE = "tests.integration.core_settings"
-
-Ids = dict[str, ClientConnection]
 
 
 @pytest.fixture
@@ -84,39 +79,12 @@ async def clients() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-async def opened(stack: AsyncExitStack, server: Server, count: int) -> Ids:
-    url = f"{server.ws_url}/ws/id"
-    connecting = (
-        stack.enter_async_context(connect(url, open_timeout=SECONDS)) for _ in range(count)
-    )
-    return {await received(client): client for client in await asyncio.gather(*connecting)}
-
-
-async def received(client: ClientConnection) -> str:
-    return str(await asyncio.wait_for(client.recv(), SECONDS))
-
-
 async def answers(ids: Ids) -> None:
     """The connections are open, and echo."""
     for client in ids.values():
         await client.send("echo")
         while await received(client) != "echo":
             pass
-
-
-async def until_reached(ids: Ids) -> None:
-    """Sends to all until each has heard of it."""
-    waiting = dict(ids)
-    async with asyncio.timeout(SECONDS):
-        while waiting:
-            for connection_id, client in list(waiting.items()):
-                text = uuid4().hex  # none that came late counts
-                with suppress(ChannelLayerError, TimeoutError):
-                    await send_message_to_websocket(connection_id, text)
-                    async with asyncio.timeout(0.2):
-                        while await client.recv() != text:
-                            pass
-                    del waiting[connection_id]
 
 
 async def is_refused(server: Server) -> None:
@@ -164,6 +132,17 @@ def is_quiet(server: Server, outages: int = 1) -> None:
         assert sum(text in line for line in lines) <= outages, server.log
 
 
+async def is_back(ids: Ids, server: Server, clients: AsyncExitStack) -> None:
+    """Old and new connections are soon within reach."""
+    start = time.monotonic()
+    await until_reached(ids)
+    assert time.monotonic() - start < SOON
+    ids |= await opened(clients, server, 1)
+    await until_reached(ids)
+    await answers(ids)
+    is_quiet(server)
+
+
 @contextmanager
 def silent(redis: RedisServer) -> Iterator[None]:
     os.kill(redis.pid, signal.SIGSTOP)
@@ -171,11 +150,6 @@ def silent(redis: RedisServer) -> Iterator[None]:
         yield
     finally:
         os.kill(redis.pid, signal.SIGCONT)
-
-
-async def command(redis: RedisServer, *arguments: Any) -> None:
-    async with Redis.from_url(redis.url) as client:
-        await client.execute_command(*arguments)
 
 
 async def test_down(server: Server, redis: RedisServer, start_redis: StartRedis, clients):
@@ -188,13 +162,7 @@ async def test_down(server: Server, redis: RedisServer, start_redis: StartRedis,
     await next(iter(ids.values())).close()  # leaving needs no Redis
     del ids[next(iter(ids))]
     start_redis(port=redis.port)
-    start = time.monotonic()
-    await until_reached(ids)
-    assert time.monotonic() - start < SOON
-    ids |= await opened(clients, server, 1)
-    await until_reached(ids)
-    await answers(ids)
-    is_quiet(server)
+    await is_back(ids, server, clients)
 
 
 async def test_silent(server: Server, redis: RedisServer, clients):
@@ -206,13 +174,7 @@ async def test_silent(server: Server, redis: RedisServer, clients):
         await is_told(ids)
         await next(iter(ids.values())).close()
         del ids[next(iter(ids))]
-    start = time.monotonic()
-    await until_reached(ids)
-    assert time.monotonic() - start < SOON
-    ids |= await opened(clients, server, 1)
-    await until_reached(ids)
-    await answers(ids)
-    is_quiet(server)
+    await is_back(ids, server, clients)
 
 
 async def test_nobody_is_dropped_or_deaf(server: Server, redis: RedisServer, clients):

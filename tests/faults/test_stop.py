@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.conftest import StartRedis, StartServer
 from tests.servers import Server, ServerName
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 
@@ -49,12 +50,6 @@ async def clients(server: Server, *paths: str) -> AsyncIterator[list[ClientConne
         busy = sum(paths.count(path) for path in BUSY)
         await until(lambda: server.log.count("busy with 100") == busy)
         yield opened
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - it is asked of another process
-            await asyncio.sleep(0.01)
 
 
 def entries(folder: Path) -> list[Path]:

@@ -17,6 +17,7 @@ from websockets.frames import Close, Frame, Opcode
 
 from tests.conftest import StartServer
 from tests.servers import RedisServer, Server, ServerName, manage
+from tests.waiting import until
 
 # On a loaded machine; an idle one needs a tenth of it.
 SOON = 5.0
@@ -32,12 +33,6 @@ def channels(redis_server: RedisServer) -> Iterator[Callable[[], list[bytes]]]:
     """The subscriptions in Redis: two for each connection, its channel and its group."""
     with redis.Redis.from_url(redis_server.url) as client:
         yield client.pubsub_channels
-
-
-async def until(condition: Callable[[], Any], seconds: float = SOON) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - it is asked of another process
-            await asyncio.sleep(0.01)
 
 
 async def closed(client: ClientConnection) -> tuple[int | None, str | None]:

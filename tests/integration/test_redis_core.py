@@ -3,26 +3,18 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, suppress
-from typing import Any
-from uuid import uuid4
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 from channels_redis.core import RedisChannelLayer
-from redis.asyncio import Redis
-from websockets.asyncio.client import ClientConnection, connect
 
-from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
+from tests.integration.reach import CORE, Ids, command, opened, received, until_reached
 from tests.layers import default_layer
 from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName
-
-SECONDS = 20.0
-CORE = "tests.integration.core_settings"
-
-Ids = dict[str, ClientConnection]
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -59,46 +51,6 @@ async def sender(redis: RedisServer) -> AsyncIterator[None]:
 async def clients() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
-
-
-async def opened(stack: AsyncExitStack, server: Server, count: int) -> Ids:
-    """Opens connections at once, each with its id."""
-    url = f"{server.ws_url}/ws/id"
-    connecting = (
-        stack.enter_async_context(connect(url, open_timeout=SECONDS)) for _ in range(count)
-    )
-    found = await asyncio.gather(*connecting)
-    return {await received(client): client for client in found}
-
-
-async def received(client: ClientConnection) -> str:
-    return str(await asyncio.wait_for(client.recv(), SECONDS))
-
-
-async def command(redis: RedisServer, *arguments: Any) -> Any:
-    async with Redis.from_url(redis.url) as client:
-        return await client.execute_command(*arguments)
-
-
-async def until_reached(ids: Ids) -> None:
-    """Sends to all until each has heard of it."""
-    waiting = dict(ids)
-    async with asyncio.timeout(SECONDS):
-        while waiting:
-            for connection_id, client in list(waiting.items()):
-                text = uuid4().hex  # none that came late counts
-                with suppress(ChannelLayerError, TimeoutError):
-                    await send_message_to_websocket(connection_id, text)
-                    async with asyncio.timeout(0.2):
-                        while await client.recv() != text:
-                            pass
-                    del waiting[connection_id]
-
-
-async def until(condition: Callable[[], Awaitable[Any]]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not await condition():  # noqa: ASYNC110 - Redis wakes nobody
-            await asyncio.sleep(0.02)
 
 
 async def is_count(redis: RedisServer, count: int) -> bool:

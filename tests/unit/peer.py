@@ -1,17 +1,9 @@
 """The server's side of one connection, where a test decides about every ASGI message."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Self
 
 SECONDS = 2.0
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until something is so that wakes nobody."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 def subclass(name: str, base: Any, **attributes: Any) -> Any:

@@ -11,7 +11,7 @@ from channels.layers import InMemoryChannelLayer
 from panther_channels import _census
 from panther_channels._census import Census, Seat, census
 from panther_channels.exceptions import ChannelLayerError
-from tests.unit.peer import until
+from tests.waiting import until
 
 GROUP = "panther_channels.limits"
 

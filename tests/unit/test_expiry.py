@@ -7,7 +7,7 @@ import pytest
 
 from panther_channels import _expiry
 from panther_channels._expiry import Deadlines, expiry_of
-from tests.unit.peer import until
+from tests.waiting import until
 
 
 class Ending:

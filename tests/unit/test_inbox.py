@@ -1,6 +1,6 @@
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,6 +8,7 @@ from channels.layers import InMemoryChannelLayer
 
 from panther_channels._inbox import Inbox, event_handler, is_ours
 from panther_channels.websocket import GenericWebsocket, Websocket
+from tests.waiting import until
 
 # Whose method it is
 
@@ -108,12 +109,6 @@ async def build(layer: Any, listener: Listener) -> tuple[Inbox, str]:
     await inbox.join(["room", "hall"])
     inbox.start(listener.handle, listener.wanted)
     return inbox, name
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(2):
-        while not condition():  # noqa: ASYNC110 - a list wakes nobody
-            await asyncio.sleep(0)
 
 
 async def test_events_come_in_order_from_every_group(layer: InMemoryChannelLayer):

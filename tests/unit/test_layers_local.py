@@ -12,7 +12,7 @@ from channels.layers import get_channel_layer
 
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.layers import local as module
-from tests.unit.peer import until
+from tests.waiting import until
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from panther_channels.layers._losses import Losses
 from panther_channels.layers._node import Node
 from panther_channels.layers._peers import Peers
 from panther_channels.layers._queues import Queues
-from tests.unit.peer import until
+from tests.waiting import until
 
 NAME, OTHER = "panther-000000000001", "panther-000000000002"
 CHANNEL = f"specific.{NAME}!c"

@@ -14,7 +14,8 @@ from panther_channels._limits import take_seat
 from panther_channels.exceptions import ChannelLayerError, ThrottlingAPIError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
-from tests.unit.peer import Peer, subclass, until
+from tests.unit.peer import Peer, subclass
+from tests.waiting import until
 
 CLIENT = ("10.0.0.1", 50000)
 TOO_MANY = {"type": "websocket.close", "code": 1008, "reason": "too many connections"}
@@ -234,6 +235,17 @@ async def test_who_came_later_does_not_close_who_was_let_in(
     for seat in seats:
         assert not seat.look()
     assert [await is_open(peer) for peer in peers] == [True, True]
+
+
+async def test_who_was_let_in_counts_whatever_its_clock_says(
+    settings: Any, connected: Any, seats: Any
+):
+    settings.WS_MAX_CONNECTIONS_PER_USER = 1
+    peer = await (await connected()).accepted()
+    seats[0].time += 60
+    refused = await connected(extensions={"websocket.http.response": {}})
+    assert (await refused.next())["status"] == 429
+    assert await is_open(peer)
 
 
 async def test_a_middleware_that_accepts(settings: Any, connected: Any):

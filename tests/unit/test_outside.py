@@ -16,7 +16,8 @@ from panther_channels.connections import (
     send_message_to_websocket,
 )
 from tests.unit.noted import Noted, disconnects, one_error, opened
-from tests.unit.peer import Peer, subclass, until
+from tests.unit.peer import Peer, subclass
+from tests.waiting import until
 
 # The two ways are independent
 

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from panther_channels import _pubsub
 from tests.conftest import StartRedis
 from tests.servers import RedisServer
+from tests.waiting import until
 
 SECONDS = 20.0
 
@@ -62,12 +63,6 @@ async def received(layer: Any, channel: str) -> Any:
 def subscriptions(server: RedisServer, layer: Any) -> int:
     with Redis(host=server.host, port=server.port) as client:
         return len(client.pubsub_channels(f"{layer.prefix}*"))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():  # noqa: ASYNC110 - there is no event for that
-            await asyncio.sleep(0.01)
 
 
 async def test_messages_of_groups_and_channels(pubsub: Any):

@@ -2,7 +2,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from panther_channels._redis_core import Memberships, hasty_hosts, is_core, memb
 from tests.conftest import StartRedis
 from tests.names import name_of
 from tests.servers import RedisServer
+from tests.waiting import until
 
 URL = "redis://127.0.0.1:6379/0"
 
@@ -45,12 +46,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def groups(core: RedisChannelLayer) -> int:
     return len(await core.connection(0).keys(f"{core.prefix}:group:*"))
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not (await found if asyncio.iscoroutine(found := condition()) else found):  # noqa: ASYNC110 - Redis wakes nobody
-            await asyncio.sleep(0.005)
 
 
 # Without us. When one of these fails, channels_redis has learned it, and that part of ours may go.

@@ -7,7 +7,7 @@ from django.test import override_settings
 from panther_channels import _slow
 from panther_channels._slow import SlowClient
 from panther_channels._state import Socket, State
-from tests.unit.peer import until
+from tests.waiting import until
 
 
 class Server:

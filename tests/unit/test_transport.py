@@ -10,7 +10,7 @@ from django.test import override_settings
 
 from panther_channels import _transport
 from panther_channels._transport import Watch, acknowledged, find, watch
-from tests.unit.peer import until
+from tests.waiting import until
 
 
 class Protocol(asyncio.Protocol):

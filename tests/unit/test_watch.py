@@ -15,7 +15,8 @@ from panther_channels._watch import watch
 from panther_channels.exceptions import WebsocketError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
-from tests.unit.peer import Peer, until
+from tests.unit.peer import Peer
+from tests.waiting import until
 
 LIMITS = {"WS_CONNECT_TIMEOUT": 0.1, "WS_DISCONNECT_GRACE": 0.1}
 DENIAL: Any = {"websocket.http.response": {}}

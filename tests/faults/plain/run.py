@@ -12,6 +12,7 @@ import pytest
 from panther_channels import _pubsub
 from tests.conftest import GetRedis, StartServer
 from tests.faults.plain import outside
+from tests.integration import reach
 from tests.servers import Server, ServerName
 
 APPLICATION = "tests.faults.plain.asgi:application"
@@ -93,11 +94,14 @@ class PlainRun:
         began = time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(_pubsub, "install", lambda: None)
-            for name, value in vars(test.module).copy().items():
+            for module, name in [
+                (each, name) for each in (test.module, reach) for name in vars(each)
+            ]:
+                value = getattr(module, name)
                 if name in outside.__all__:
-                    patch.setattr(test.module, name, getattr(outside, name))
+                    patch.setattr(module, name, getattr(outside, name))
                 elif isinstance(value, str) and OURS in value:  # a program, for another process
-                    patch.setattr(test.module, name, value.replace(OURS, outside.__name__))
+                    patch.setattr(module, name, value.replace(OURS, outside.__name__))
             yield
         over.set()
         looking.join()
