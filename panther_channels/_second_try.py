@@ -9,9 +9,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-_DELAY = 0.2  # seconds, in which a process subscribes again
+_DELAY = 0.5  # seconds, in which a process subscribes again
 _EARLY = 0.05  # seconds that a message may be sent too early, together with others
-_COUNT = 5000  # messages that may wait
+_COUNT = 10_000  # messages that may wait
 _SIZE = 4_000_000  # bytes that may wait
 _INTERVAL = 10.0  # seconds between two ends of event loops that wait
 

@@ -31,6 +31,9 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
     maxMessagePayloadSize = maxFramePayloadSize = 0  # noqa: N815
     # A close frame says what was wrong; without it the client sees a lost connection.
     failByDrop = False  # noqa: N815
+    # Seconds that a client has to answer a close frame. After autobahn's 1, one that is busy is
+    # reset, and may never see the frame.
+    closeHandshakeTimeout = 5  # noqa: N815
 
     application_queue: "IncomingQueue"
     _is_full: asyncio.Event | None = None  # set when it is no more

@@ -4,10 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.conftest import StartServer
-from tests.faults.raw import BINARY, TEXT, RawClient, frame, raw_client
+from tests.faults.raw import BINARY, CLOSE, TEXT, RawClient, frame, raw_client
 from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
 
 pytestmark = pytest.mark.faults
@@ -262,6 +264,19 @@ def test_daphne_drops_who_answers_no_ping(start: Start):
     assert "push has ended" in server.log
     assert "WARNING" not in server.log
     assert "Traceback" not in server.log
+
+
+async def test_who_takes_its_time_to_answer_a_close(name: ServerName, start: Start):
+    server = start(name)
+    with raw_client(server, "/push") as client:
+        await close_from_outside(server, client.receive()[1].decode())
+        assert client.closed()[0] == 4000
+        client.socket.settimeout(2)
+        with pytest.raises(TimeoutError):  # it is waited for, and not reset
+            client.socket.recv(1)
+        client.send(struct.pack("!H", 4000), CLOSE)
+        with suppress(ConnectionResetError):  # by daphne, which has its answer
+            assert client.socket.recv(1) == b""
 
 
 # Who reads slowly
