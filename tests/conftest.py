@@ -43,6 +43,12 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
 
 
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets processes run at their full speed, of which coverage takes half."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
 @pytest.fixture(scope="session")
 def get_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetRedis]:
     """Starts the redis-server of redis_server at the first call.

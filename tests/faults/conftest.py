@@ -18,6 +18,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(PlainRun(config), "plain")
 
 
+@pytest.fixture(autouse=True)
+def _at_full_speed(unmeasured: None) -> None:
+    pass
+
+
 @pytest.fixture(scope="session")
 def plain_run(pytestconfig: pytest.Config) -> PlainRun | None:
     """`None` without --plain, when nothing here does anything."""

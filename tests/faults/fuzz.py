@@ -207,7 +207,7 @@ class Handshakes:
 
 
 def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any], seconds: float) -> int:
-    """Calls it with random inputs for a while; how often."""
+    """Calls it with random inputs for a while, and 60 times at least; how often."""
     count, end = 0, time.monotonic() + seconds
 
     # Without shrinking: what did the harm may be an input before the last.
@@ -221,14 +221,16 @@ def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any], seconds: fl
     @given(st.tuples(*inputs))
     def once(arguments: tuple[Any, ...]) -> None:
         nonlocal count
-        if time.monotonic() < end:
+        if time.monotonic() < end or count < _LEAST:
             check(*arguments)
             count += 1
 
-    while time.monotonic() < end:
+    while time.monotonic() < end or count < _LEAST:
         once()
     return count
 
+
+_LEAST = 60
 
 cuts = st.lists(st.integers(0, 300), max_size=5)
 

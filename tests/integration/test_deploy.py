@@ -22,6 +22,8 @@ from tests.conftest import StartRedis, missing
 from tests.integration.deployment import Nginx, Sentinel, Site, Unit, read, wait_until
 from tests.servers import RedisServer, free_port
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 SECONDS = 20.0
 HOST = "example.com"
 ORIGIN = f"https://{HOST}"

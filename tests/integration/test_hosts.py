@@ -19,6 +19,8 @@ from tests.integration.deployment import Logged, read, wait_until
 from tests.integration.network import Network, NetworkError
 from tests.servers import ROOT, Process
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 SECONDS = 20.0
 PORT = 8000
 NAMES = ("daphne", "uvicorn", "daphne", "uvicorn")

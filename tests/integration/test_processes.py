@@ -16,6 +16,8 @@ from websockets.exceptions import ConnectionClosedError
 from tests.conftest import PROJECT, GetRedis, StartServer
 from tests.servers import ROOT, Process, ServerName, manage
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 SECONDS = 50.0
 CONNECTIONS = 400
 

@@ -16,6 +16,8 @@ from tests.layers import default_layer
 from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("unmeasured")
+
 
 @pytest.fixture
 def redis(start_redis: StartRedis) -> RedisServer:

@@ -99,12 +99,16 @@ def test_it_does_not_wait_for_ever(
 
 def test_ctrl_c_cancels(background: Background, endless: Endless):
     async def interrupted() -> None:
-        # To the process, the system might give it to a thread that wakes nobody.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
         await endless()
 
-    with pytest.raises(KeyboardInterrupt):
-        background.run(interrupted(), "Sending")
+    # A shell lets what it runs in the background ignore the signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            background.run(interrupted(), "Sending")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert endless.cancelled.wait(10)
 
 

@@ -1,6 +1,5 @@
 """The last resort, in processes that would hang; tests/faults/test_stop.py has it in servers."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,6 +7,9 @@ import sys
 import pytest
 
 from panther_channels.servers._last_resort import told_to_stop
+
+# What coverage has to do at the end of a process takes longer than these have.
+pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PROGRAM = """
 import asyncio, os, signal, sys, threading, time
@@ -41,8 +43,6 @@ def hang(seconds=1.0):
 
 
 def run(rest: str) -> subprocess.CompletedProcess[str]:
-    # What coverage has to do at the end of a process takes longer than these have.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-c", PROGRAM + rest]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=20)
 
