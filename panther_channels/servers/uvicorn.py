@@ -138,12 +138,6 @@ class _ServerProtocol(ServerProtocol):
             max_size = limit if max_size is None else min(max_size, limit)
         super().__init__(max_size=max_size, **options)
 
-    def receive_data(self, data: bytes | bytearray) -> None:
-        """What comes after a mistake is not parsed, but counted."""
-        if self.parser_exc is not None:
-            self.unread -= len(data)
-        super().receive_data(data)
-
     def fail(self, code: int, reason: str = "") -> None:
         """Too large a message: the reason is the same on all servers."""
         error = sys.exception()
@@ -151,7 +145,13 @@ class _ServerProtocol(ServerProtocol):
             reason = too_large(self.max_message_size)
             if error.size is not None:  # None: of a compressed message, all of it has come
                 self.unread = _MASK + error.size - len(self.reader.buffer)
+                vars(self)["receive_data"] = self._receive_rest
         super().fail(code, reason)
+
+    def _receive_rest(self, data: bytes | bytearray) -> None:
+        """What comes after it is not parsed, but counted."""
+        self.unread -= len(data)
+        super().receive_data(data)
 
     def send_close(self, code: int | None = None, reason: str = "") -> None:
         """Text that is not UTF-8, and behind it a close frame, which was read before.
