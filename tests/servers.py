@@ -318,3 +318,13 @@ def _answers_http(host: str, port: int) -> bool:
 def _connection(host: str, port: int) -> Iterator[socket.socket]:
     with socket.create_connection((host, port), timeout=START_TIMEOUT) as connection:
         yield connection
+
+
+@contextlib.contextmanager
+def suspended(process: Server | RedisServer) -> Iterator[None]:
+    """It does nothing for a while, and its connections stay: a machine without memory."""
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.conftest import StartRedis, StartServer
-from tests.servers import ROOT, RedisServer, Server, ServerName
+from tests.servers import ROOT, RedisServer, Server, ServerName, suspended
 
 pytestmark = pytest.mark.faults
 
@@ -68,16 +66,6 @@ def senders(redis: RedisServer) -> Iterator[Any]:
         process.wait()
 
 
-@contextmanager
-def stopped(server: Server) -> Iterator[None]:
-    """It takes nothing: a handler that blocks the event loop, a machine without memory."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
-
-
 async def waiting(client: Redis) -> int:
     """Bytes for the subscriber that has most."""
     clients = await client.client_list(_type="pubsub")
@@ -97,7 +85,7 @@ async def test_a_process_that_takes_nothing_for_a_while(
     async with connect(url) as neighbour, connect(url, max_size=None) as target:
         ids = await received(target), await received(neighbour)
         async with Redis.from_url(redis.url) as client:
-            with stopped(server):
+            with suspended(server):
                 burst = [senders(*ids, count // processes, size) for _ in range(processes)]
                 async with asyncio.timeout(SECONDS):
                     while await waiting(client) < 4_000_000:  # noqa: ASYNC110 - no event for that

@@ -3,8 +3,6 @@
 import asyncio
 import itertools
 import json
-import os
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -15,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import GetRedis, StartRedis, StartServer
-from tests.servers import Server, ServerName
+from tests.servers import Server, ServerName, suspended
 
 pytestmark = pytest.mark.faults
 
@@ -191,12 +189,9 @@ async def test_of_many_at_once_as_many_stay_as_there_are_seats(
 
 async def test_who_answers_late_is_heard(refusing: list[Server], clients: Clients):
     opened = [await clients.open(refusing[0]) for _ in range(SEATS)]
-    os.kill(refusing[0].pid, signal.SIGSTOP)
-    try:
+    with suspended(refusing[0]):
         # Let in, since the process that knows better doesn't answer, and closed then.
         newcomer = await clients.open(refusing[1])
-    finally:
-        os.kill(refusing[0].pid, signal.SIGCONT)
     assert await closed(newcomer) == TOO_MANY
     assert [await ended(item) for item in opened] == [None] * SEATS
 

@@ -1,11 +1,9 @@
 """Redis is down, silent, emptied or hangs up: connections stay, and what is lost is told."""
 
 import asyncio
-import os
-import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import channels_redis.pubsub
@@ -21,7 +19,7 @@ from panther_channels.websocket import close_websocket_connection, send_message_
 from tests.conftest import StartRedis, StartServer
 from tests.integration.reach import CORE, SECONDS, Ids, command, opened, received, until_reached
 from tests.layers import default_layer
-from tests.servers import RedisServer, Server, ServerName
+from tests.servers import RedisServer, Server, ServerName, suspended
 
 pytestmark = pytest.mark.faults
 
@@ -143,15 +141,6 @@ async def is_back(ids: Ids, server: Server, clients: AsyncExitStack) -> None:
     is_quiet(server)
 
 
-@contextmanager
-def silent(redis: RedisServer) -> Iterator[None]:
-    os.kill(redis.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(redis.pid, signal.SIGCONT)
-
-
 async def test_down(server: Server, redis: RedisServer, start_redis: StartRedis, clients):
     ids = await opened(clients, server, 10)
     await until_reached(ids)
@@ -168,7 +157,7 @@ async def test_down(server: Server, redis: RedisServer, start_redis: StartRedis,
 async def test_silent(server: Server, redis: RedisServer, clients):
     ids = await opened(clients, server, 10)
     await until_reached(ids)
-    with silent(redis):
+    with suspended(redis):
         await answers(ids)
         await is_refused(server)
         await is_told(ids)

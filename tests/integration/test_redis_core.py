@@ -1,8 +1,6 @@
 """Connections over channels_redis.core outlive what happens to Redis, and stay within reach."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
@@ -13,7 +11,7 @@ from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.integration.reach import CORE, Ids, command, opened, received, until_reached
 from tests.layers import default_layer
-from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName
+from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName, suspended
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -138,11 +136,8 @@ async def test_redis_closes_its_connections(server, redis, clients, sender):
 async def test_redis_is_silent(server, redis, clients, sender):
     ids = await opened(clients, server, 5)
     await until_reached(ids)
-    os.kill(redis.pid, signal.SIGSTOP)
-    try:
+    with suspended(redis):
         await asyncio.to_thread(server.wait_log, "Redis failed")
-    finally:
-        os.kill(redis.pid, signal.SIGCONT)
     await until_reached(ids)
     await survived(server, ids)
 

@@ -3,8 +3,6 @@
 import asyncio
 import errno
 import logging
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels import _pubsub
 from tests.conftest import StartRedis
-from tests.servers import RedisServer
+from tests.servers import RedisServer, suspended
 from tests.waiting import until
 
 SECONDS = 20.0
@@ -195,13 +193,10 @@ async def test_nothing_is_kept_of_who_could_not_come(
         await layer.group_discard("room", await member(layer))
         await shard(layer).unsubscribe(next(iter(layer._get_layer().channels)))
         layer._get_layer().channels.clear()
-    os.kill(redis.pid, signal.SIGSTOP)
-    try:
+    with suspended(redis):
         for _ in range(3):
             with pytest.raises(RedisTimeoutError):
                 await layer.new_channel()
-    finally:
-        os.kill(redis.pid, signal.SIGCONT)
     assert (layer._get_layer().channels, shard(layer)._wanted) == ({}, {})
     await until(lambda: subscriptions(redis, layer) == 0)
     monkeypatch.setattr(_pubsub, "_CONFIRM", SECONDS)

@@ -1,6 +1,4 @@
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -19,7 +17,7 @@ from panther_channels._inbox import Inbox
 from panther_channels._redis_core import Memberships, hasty_hosts, is_core, memberships
 from tests.conftest import StartRedis
 from tests.names import name_of
-from tests.servers import RedisServer
+from tests.servers import RedisServer, suspended
 from tests.waiting import until
 
 URL = "redis://127.0.0.1:6379/0"
@@ -241,15 +239,12 @@ async def test_a_silent_redis_is_not_waited_for(
     redis = start_redis()
     core = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
     kept, rooms = Memberships(core), [f"room.{number}" for number in range(100)]
-    os.kill(redis.pid, signal.SIGSTOP)
-    try:
+    with suspended(redis):
         calls = (kept.add(room, "specific.x!y") for room in rooms)
         async with asyncio.timeout(5):
             results = await asyncio.gather(*calls, return_exceptions=True)
             for room in rooms:
                 await kept.discard(room, "specific.x!y")
-    finally:
-        os.kill(redis.pid, signal.SIGCONT)
     assert {type(result) for result in results} == {TimeoutError}
     await core.close_pools()
     assert kept._task is not None

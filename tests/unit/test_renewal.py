@@ -1,8 +1,6 @@
 import asyncio
 import itertools
 import logging
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any
@@ -17,7 +15,7 @@ from panther_channels import _renewal
 from panther_channels._outage import is_trouble
 from panther_channels._renewal import Shard
 from tests.conftest import StartRedis
-from tests.servers import RedisServer
+from tests.servers import RedisServer, suspended
 
 MEMBERS = [("room", "specific.one!a"), ("room", "specific.one!b"), ("hall", "specific.one!a")]
 
@@ -175,12 +173,9 @@ async def test_a_silent_redis_is_not_waited_for(start_redis: StartRedis, monkeyp
     redis = start_redis()
     core = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
     shard = Shard(core, 0)
-    os.kill(redis.pid, signal.SIGSTOP)
-    try:
+    with suspended(redis):
         async with asyncio.timeout(5):
             await shard.look()
-    finally:
-        os.kill(redis.pid, signal.SIGCONT)
     assert shard.is_away
     assert "TimeoutError" in caplog.text
     monkeypatch.setattr(_renewal, "_PATIENCE", 5.0)
