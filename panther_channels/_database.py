@@ -47,7 +47,7 @@ use = _Use()
 
 def _opened(connection: Any, **_kwargs: object) -> None:
     use.is_open = True
-    if not connection.settings_dict["CONN_MAX_AGE"]:  # with which Django has nothing to check
+    if connection.settings_dict["CONN_MAX_AGE"] == 0:  # with which Django has nothing to check
         connection.health_check_enabled = True
     if _check_if_lost not in connection.execute_wrappers:
         # Not at the end, from where Django's execute_wrapper() takes its own away.

@@ -269,6 +269,21 @@ async def test_not_checked_where_it_is_not_ours(
 
 
 @pytest.mark.usefixtures("serving")
+async def test_one_that_is_kept_is_checked_where_the_settings_say_so(checks: list[object]):
+    await close()
+    await be_persistent(None)
+    try:
+        async with Peer(AskingTwice.as_asgi()) as peer:
+            await peer.accepted()
+            for _ in range(3):
+                peer.push("twice")
+                await peer.next()
+            assert checks == []
+    finally:
+        await be_persistent(0)
+
+
+@pytest.mark.usefixtures("serving")
 async def test_not_checked_in_a_transaction(checks: list[object]):
     @sync_to_async
     def ask() -> None:
