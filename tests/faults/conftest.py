@@ -40,15 +40,19 @@ def swapped(request: pytest.FixtureRequest, plain_run: PlainRun | None) -> Itera
 def start_server(
     start_server: StartServer, get_redis: GetRedis, plain_run: PlainRun | None
 ) -> Iterator[StartServer]:
-    plain = plain_run and plain_run.instead_of(start_server, get_redis)
-    with plain or nullcontext(start_server) as start:
-        yield start
+    yield from _swapped(start_server, get_redis, plain_run)
 
 
 @pytest.fixture(scope="session")
 def shared_server(
     shared_server: StartServer, get_redis: GetRedis, plain_run: PlainRun | None
 ) -> Iterator[StartServer]:
-    plain = plain_run and plain_run.instead_of(shared_server, get_redis)
-    with plain or nullcontext(shared_server) as start:
-        yield start
+    yield from _swapped(shared_server, get_redis, plain_run)
+
+
+def _swapped(
+    start: StartServer, get_redis: GetRedis, plain_run: PlainRun | None
+) -> Iterator[StartServer]:
+    plain = plain_run and plain_run.instead_of(start, get_redis)
+    with plain or nullcontext(start) as started:
+        yield started

@@ -6,19 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-import channels_redis.pubsub
 import pytest
 from channels_redis.core import RedisChannelLayer
-from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from panther_channels import _publisher, _pubsub, _second_try, connections, sync
+from panther_channels import _publisher, _second_try, connections, sync
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import close_websocket_connection, send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.integration.reach import CORE, SECONDS, Ids, command, opened, received, until_reached
-from tests.layers import default_layer
+from tests.layers import default_layer, install_pubsub
 from tests.servers import RedisServer, Server, ServerName, suspended
 
 pytestmark = pytest.mark.faults
@@ -57,10 +56,7 @@ async def sender(
     kind: str, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[None]:
     """Lets this process send over `redis`."""
-    monkeypatch.setattr(
-        channels_redis.pubsub, "RedisSingleShardConnection", RedisSingleShardConnection
-    )
-    _pubsub.install()
+    install_pubsub(monkeypatch)
     # They are 5 s, which all would wait for.
     monkeypatch.setattr(connections, "TO_SEND", 1.0)
     monkeypatch.setattr(_publisher, "_ANSWER", 1.0)

@@ -8,15 +8,15 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-import channels_redis.pubsub
 import pytest
-from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from panther_channels import _pace, _publisher, _pubsub
+from panther_channels import _pace, _publisher
 from tests.conftest import StartRedis
+from tests.layers import install_pubsub
 from tests.servers import RedisServer
 
 SECONDS = 20.0
@@ -26,11 +26,8 @@ COUNT = 30  # of them are more than what the kernel and Redis take without a wor
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    # monkeypatch puts back what was there.
-    name = "RedisSingleShardConnection"
-    monkeypatch.setattr(channels_redis.pubsub, name, RedisSingleShardConnection)
     monkeypatch.setattr(_pace, "_told", set())
-    _pubsub.install()
+    install_pubsub(monkeypatch)
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-import channels_redis.pubsub
 import pytest
-from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis import Redis
 
 from panther_channels import _publisher, _pubsub, _second_try
 from panther_channels.connections import group_name
 from tests.conftest import StartRedis
+from tests.layers import install_pubsub
 from tests.servers import RedisServer
 
 SECONDS = 20.0
@@ -23,10 +23,7 @@ SECONDS = 20.0
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    # monkeypatch puts back what was there.
-    name = "RedisSingleShardConnection"
-    monkeypatch.setattr(channels_redis.pubsub, name, RedisSingleShardConnection)
-    _pubsub.install()
+    install_pubsub(monkeypatch)
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ from uuid import uuid4
 
 import channels_redis.pubsub
 import pytest
-from channels_redis.pubsub import RedisPubSubChannelLayer, RedisSingleShardConnection
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels import _pubsub
 from tests.conftest import StartRedis
+from tests.layers import install_pubsub
 from tests.servers import RedisServer, suspended
 from tests.waiting import until
 
@@ -25,10 +26,7 @@ SECONDS = 20.0
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    # monkeypatch puts back what was there.
-    name = "RedisSingleShardConnection"
-    monkeypatch.setattr(channels_redis.pubsub, name, RedisSingleShardConnection)
-    _pubsub.install()
+    install_pubsub(monkeypatch)
 
 
 def build(server: RedisServer, query: str = "") -> Any:
