@@ -14,6 +14,7 @@ import pytest
 
 from panther_channels import _background
 from panther_channels._background import Background
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -98,7 +99,13 @@ def test_it_does_not_wait_for_ever(
 
 
 def test_ctrl_c_cancels(background: Background, endless: Endless):
+    caller = threading.get_ident()
+
     async def interrupted() -> None:
+        # What comes before the caller waits doesn't end its waiting.
+        await until(
+            lambda: sys._current_frames()[caller].f_code is threading.Condition.wait.__code__
+        )
         os.kill(os.getpid(), signal.SIGINT)
         await endless()
 
