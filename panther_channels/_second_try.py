@@ -25,8 +25,8 @@ class SecondTry:
 
     def __init__(self, send: Callable[[], Awaitable[None]]) -> None:
         self._send = send
-        self._waiting: dict[str, list[bytes]] = {}  # by their channels, the oldest one first
-        self._due: dict[str, float] = {}  # when they are, in the same order
+        # By channel, the oldest one first: when its messages are due, and these.
+        self._waiting: dict[str, tuple[float, list[bytes]]] = {}
         self._count = self._size = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -41,10 +41,8 @@ class SecondTry:
 
     def add(self, channel: str, message: bytes) -> None:
         """Let a message wait, until the first one to its channel is due."""
-        if channel not in self._waiting:
-            self._waiting[channel] = []
-            self._due[channel] = time.monotonic() + _DELAY
-        self._waiting[channel].append(message)
+        _due, messages = self._waiting.setdefault(channel, (time.monotonic() + _DELAY, []))
+        messages.append(message)
         self._count += 1
         self._size += len(message)
         if self._task is None:
@@ -52,16 +50,14 @@ class SecondTry:
 
     async def wait(self) -> None:
         """Wait until a message is due; one must be there."""
-        await asyncio.sleep(next(iter(self._due.values())) - time.monotonic())
+        due, _messages = next(iter(self._waiting.values()))
+        await asyncio.sleep(due - time.monotonic())
 
     def take(self) -> list[tuple[str, bytes]]:
         """The messages that are due, which wait no longer, each with its channel."""
         until = time.monotonic() + _EARLY
-        channels = [channel for channel, due in self._due.items() if due <= until]
-        taken = []
-        for channel in channels:
-            del self._due[channel]
-            taken += [(channel, message) for message in self._waiting.pop(channel)]
+        channels = [channel for channel, (due, _) in self._waiting.items() if due <= until]
+        taken = [(channel, each) for channel in channels for each in self._waiting.pop(channel)[1]]
         self._count -= len(taken)
         self._size -= sum(len(message) for _channel, message in taken)
         return taken
