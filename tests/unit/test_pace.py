@@ -108,6 +108,19 @@ def waiting(redis: RedisServer) -> int:
         return sum(int(each["omem"]) for each in client.client_list(_type="pubsub"))
 
 
+def questions(redis: RedisServer) -> int:
+    """How often Redis was asked, whether or not it has answered."""
+    with Redis(host=redis.host, port=redis.port) as client:
+        found = client.info("commandstats").get("cmdstat_client|list", {})
+    return int(found.get("calls", 0)) + int(found.get("rejected_calls", 0))
+
+
+async def test_redis_is_asked_once_for_a_megabyte(layer: Any, redis: RedisServer):
+    for _ in range(350):
+        await layer.group_send("room", {"text": MB[:10_000]})
+    assert questions(redis) == 3
+
+
 async def test_a_burst_waits_for_who_takes_it(layer: Any, redis: RedisServer, subscribe: Subscribe):
     subscriber = subscribe(layer)
     sending = asyncio.create_task(burst(layer))
@@ -145,6 +158,7 @@ async def test_who_waits_too_long_is_told_and_the_next_goes_on(
     assert {type(error) for error in failures} == {RedisTimeoutError}
     assert "send less, one after the other" in str(failures[0])
     assert caplog.records == []
+    assert questions(redis) < 0.5 / _pace._PAUSE + COUNT
     # Not an outage, after which it would wait for somebody who is gone.
     assert hasty._get_layer()._shards[0]._failed_at < 0
     for _ in range(5):
@@ -196,15 +210,25 @@ async def test_redis_may_not_tell(redis: RedisServer, caplog: pytest.LogCaptureF
         await layer.flush()
     assert len(caplog.records) == 1
     assert "CLIENT LIST" in caplog.text
+    assert questions(redis) == 2, "once for each layer"
 
 
-async def test_an_outage_is_what_the_message_tells(layer: Any, redis: RedisServer):
-    await layer.group_send("room", {"text": MB})
+async def test_an_outage_is_what_the_message_tells(
+    layer: Any, redis: RedisServer, subscribe: Subscribe
+):
+    subscribe(layer)
+    sending = asyncio.create_task(burst(layer))
+    await until_held(layer)
     redis.kill()
-    for _ in range(2):
-        with pytest.raises(RedisConnectionError):
-            await layer.group_send("room", {"text": MB})
+    with pytest.raises(RedisConnectionError):
+        await asyncio.wait_for(sending, SECONDS)
     assert not pace(layer).is_held
+    # Seen while Redis was asked, too: the next one waits for somebody who subscribes again.
+    shard = layer._get_layer()._shards[0]
+    shard._failed_at = -10.0
+    with pytest.raises(RedisConnectionError):
+        await layer.group_send("room", {"text": MB})
+    assert shard._failed_at > 0
 
 
 async def test_a_receiver_is_found_by_its_name(layer: Any, redis: RedisServer):
