@@ -10,7 +10,6 @@ from panther_channels._census import Census, Holder, Seat, census
 from panther_channels.connections import user_group
 from panther_channels.exceptions import ThrottlingAPIError
 
-_GRACE = 1.0  # seconds for a question that is cancelled
 _NETWORK = 64  # bits of an IPv6 address; of the rest, a client has as many as it wants
 
 
@@ -97,12 +96,9 @@ class _ClosingOldest(LimitedSeat):
         await self._census.ask(self)
 
     async def leave(self) -> None:
-        try:
-            if self._asking is not None:
-                self._asking.cancel()
-                await asyncio.wait({self._asking}, timeout=_GRACE)
-        finally:
-            await super().leave()
+        if self._asking is not None:
+            self._asking.cancel()
+        await super().leave()
 
     def look(self) -> bool:
         for key, limit in self.limits.items():

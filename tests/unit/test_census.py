@@ -176,15 +176,35 @@ async def test_nothing_is_left_on_the_layer_after_the_last_seat(layer: InMemoryC
     seats = [Noting(), Noting("user.2")]
     for seat in seats:
         await place.enter(seat, layer)
+        await place.ask(seat)
     await place.leave(seats[0])
     assert len(layer.groups[GROUP]) == 1
     await place.leave(seats[1])
     await place.leave(seats[1])
-    assert (layer.groups, layer.channels, place._seats) == ({}, {}, {})
+    assert (layer.groups, layer.channels, place._seats, place._asking) == ({}, {}, {}, {})
     # Whoever comes next joins anew.
     await place.enter(seats[0], layer)
     assert len(layer.groups[GROUP]) == 1
     await place.leave(seats[0])
+
+
+async def test_one_that_leaves_takes_no_other_along(processes: Processes):
+    place = Census()
+    stays, goes = [await processes.seated(place, Noting()) for _ in range(2)]
+    await place.leave(goes)
+    assert stays.ids(place) == [stays.id]
+
+
+async def test_who_was_away_knows_nobody(processes: Processes):
+    here, there = Census(), Census()
+    mine = await processes.seated(here, Noting())
+    await processes.seated(there, Noting())
+    await processes.asked(here, mine)
+    assert await processes.asked(here, mine)
+    await here.leave(mine)
+    await processes.seated(here, mine)  # who knows who has come meanwhile
+    assert here._peers == set()
+    assert not await processes.asked(here, mine)
 
 
 async def test_leaving_while_an_answer_is_on_its_way(
@@ -238,6 +258,19 @@ async def test_a_layer_that_fails_tells_the_newcomer():
         await place.enter(seat, broken)
     await place.leave(seat)
     assert place._seats == {}
+
+
+async def test_a_layer_that_fails_in_the_midst_keeps_nothing():
+    class Late(InMemoryChannelLayer):
+        async def group_add(self, group, channel):
+            await super().group_add(group, channel)
+            raise ConnectionError("away")
+
+    place, seat, late = Census(), Noting(), Late()
+    with pytest.raises(ChannelLayerError):
+        await place.enter(seat, late)
+    assert late.groups == {}
+    await place.leave(seat)
 
 
 async def test_a_layer_that_fails_at_the_end_hinders_nobody(

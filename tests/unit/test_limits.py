@@ -313,14 +313,12 @@ def test_what_counts_as_one_client(address: Any, key: str | None):
     assert _limits._client(address) == key
 
 
+class Broken(InMemoryChannelLayer):
+    async def group_send(self, group, message):
+        raise ConnectionError("away")
+
+
 async def test_what_the_layer_raises_refuses_and_leaves_no_seat(settings: Any):
-    class Broken(InMemoryChannelLayer):
-        async def group_send(self, group, message):
-            raise ConnectionError("away")
-
-    async def end() -> None:
-        pass
-
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     for _ in range(2):
         with pytest.raises(ChannelLayerError):
@@ -328,10 +326,70 @@ async def test_what_the_layer_raises_refuses_and_leaves_no_seat(settings: Any):
     assert _census.census()._seats == {}
 
 
-async def test_one_too_many_is_told_so(settings: Any):
-    async def end() -> None:
-        pass
+async def end() -> None:
+    pass
 
+
+async def oldest_closes(layer: Any = None) -> Any:
+    seat = await take_seat(None, CLIENT, layer, end)
+    assert isinstance(seat, _limits._ClosingOldest)
+    return seat
+
+
+@pytest.fixture
+def closing_oldest(settings: Any) -> None:
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
+    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
+
+
+@pytest.mark.usefixtures("closing_oldest")
+async def test_one_that_goes_at_once_leaves_no_seat():
+    seat = await oldest_closes()
+    seat.open()
+    await seat.leave()
+    await asyncio.wait({seat._asking})
+    assert _census.census()._seats == {}
+
+
+@pytest.mark.usefixtures("closing_oldest")
+async def test_the_oldest_is_told_once(monkeypatch: pytest.MonkeyPatch):
+    told: list[Holder] = []
+    monkeypatch.setattr(Census, "dismiss", lambda _place, holder: told.append(holder))
+    seats = [await oldest_closes() for _ in range(2)]
+    for seat in seats:
+        seat.open()
+        await seat._asking
+    seats[1].look()
+    assert [holder.id for holder in told] == [seats[0].id]
+    for seat in seats:
+        await seat.leave()
+
+
+@pytest.mark.usefixtures("closing_oldest", "two_processes")
+async def test_who_is_let_in_does_not_keep_who_comes_later(layer: InMemoryChannelLayer):
+    seats = [await oldest_closes(layer) for _ in range(2)]
+    for seat in seats:
+        seat.open()
+        await seat._asking
+    await until(lambda: any(seats[1].heard.values()))
+    assert not any(seats[0].heard.values())
+    for seat in seats:
+        await seat.leave()
+
+
+@pytest.mark.usefixtures("closing_oldest")
+async def test_what_the_layer_raises_for_one_that_is_open_is_logged(
+    caplog: pytest.LogCaptureFixture,
+):
+    seat = await oldest_closes(Broken())
+    seat.open()
+    await asyncio.wait({seat._asking})
+    await until(lambda: caplog.records)
+    assert "A limit of connections could not be kept" in caplog.text
+    await seat.leave()
+
+
+async def test_one_too_many_is_told_so(settings: Any):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     seat = await take_seat(None, CLIENT, None, end)
     assert seat is not None

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import sys
 from collections.abc import Awaitable
 from typing import Any
 
@@ -26,6 +27,12 @@ from tests.names import name_of
 )
 def test_what_needs_no_traceback(error: Exception, expected: bool):
     assert is_trouble(error) is expected
+
+
+def test_who_has_no_redis(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "redis")
+    assert is_trouble(OSError())
+    assert not is_trouble(ValueError())
 
 
 async def raising(error: Exception) -> None:
