@@ -132,7 +132,9 @@ async def test_what_settles_it_ends_the_waiting(processes: Processes):
     here = Census()
     mine = await processes.seated(here, Noting())
     mine.answer = True
+    here._peers.add("slow")
     assert await processes.asked(here, mine)
+    assert here._peers == {"slow"}, "it had no time to answer"
 
 
 async def test_an_answer_that_comes_late_is_heard_and_then_forgotten(
@@ -188,6 +190,17 @@ async def test_nothing_is_left_on_the_layer_after_the_last_seat(layer: InMemoryC
     await place.leave(seats[0])
 
 
+async def test_what_nobody_waits_for_is_kept_until_it_ends(caplog: pytest.LogCaptureFixture):
+    place = Census()
+    calls = [asyncio.ensure_future(asyncio.sleep(0.01)), asyncio.ensure_future(asyncio.sleep(60))]
+    for call in calls:
+        place.spawn(call)
+    calls[1].cancel()
+    assert place._tasks == set(calls)
+    await until(lambda: not place._tasks)
+    assert caplog.records == []
+
+
 async def test_one_that_leaves_takes_no_other_along(processes: Processes):
     place = Census()
     stays, goes = [await processes.seated(place, Noting()) for _ in range(2)]
@@ -235,12 +248,13 @@ async def test_one_that_comes_while_the_last_one_leaves(layer: InMemoryChannelLa
     await place.leave(second)
 
 
-async def test_without_a_layer_it_asks_nobody():
+async def test_without_a_layer_it_asks_nobody(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_census, "_PATIENCE", 60)
     place = Census()
     seat = Noting()
     await place.enter(seat, None)
     await place.ask(seat)
-    await place.wait(seat)
+    await asyncio.wait_for(place.wait(seat), 5)
     assert seat.ids(place) == [seat.id]
     place.dismiss(place.holders(seat, seat.key)[0])
     await until(lambda: seat.has_ended)

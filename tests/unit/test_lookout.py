@@ -23,8 +23,10 @@ class Server:
         self.queue: asyncio.Queue[Any] = asyncio.Queue()
         self.socket = Socket()
         self.socket.receive = self.receive
+        self.asked = 0
 
     async def receive(self) -> Any:
+        self.asked += 1
         message = await self.queue.get()
         if isinstance(message, Exception):
             raise message
@@ -50,6 +52,8 @@ async def test_the_end_is_seen_behind_messages_and_then_received_in_order():
     assert lookout.end == END
     assert server.queue.empty()
     lookout.look()  # nothing comes after the end
+    await settled()
+    assert server.asked == 3
     assert [await server.socket.receive() for _ in messages] == messages
 
 
@@ -58,6 +62,9 @@ async def test_without_anything_ahead_the_server_is_asked_again():
     lookout = Lookout(server.socket)
     lookout.look()
     await settled()
+    lookout.look()
+    await settled()
+    assert server.asked == 1, "somebody looks already"
     server.put(text("a"))
     await settled()
     assert await server.socket.receive() == text("a")
@@ -78,12 +85,21 @@ async def test_a_look_that_is_awaited_goes_no_further():
     assert await receiving == text("a")
     await settled()
     assert server.queue.qsize() == 1
+    # Once nobody awaits it, it goes on.
+    lookout.look()
+    server.put(text("c"), text("d"))
+    await settled()
+    assert server.queue.empty()
+    assert [(await server.socket.receive())["text"] for _ in range(3)] == ["b", "c", "d"]
 
 
-async def test_no_more_is_read_ahead_than_a_bound(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("message", [text("x" * 300), {**text(""), "bytes": b"x" * 300}])
+async def test_no_more_is_read_ahead_than_a_bound(
+    message: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(_lookout, "_AHEAD", 1000)
     server = Server()
-    server.put(*[text("x" * 300)] * 10)
+    server.put(*[message] * 10)
     lookout = Lookout(server.socket)
     lookout.look()
     await settled()
@@ -106,7 +122,7 @@ async def test_empty_messages_count():
     assert server.queue.qsize() == 1000 - 256
 
 
-async def test_an_error_of_the_server_is_received():
+async def test_an_error_of_the_server_is_received(caplog: pytest.LogCaptureFixture):
     server = Server()
     server.put(text("a"), ZeroDivisionError("of the server"))
     lookout = Lookout(server.socket)
@@ -115,6 +131,7 @@ async def test_an_error_of_the_server_is_received():
     assert await server.socket.receive() == text("a")
     with pytest.raises(ZeroDivisionError):
         await server.socket.receive()
+    assert caplog.records == []
 
 
 async def test_who_is_cancelled_takes_nothing_along():
@@ -129,7 +146,7 @@ async def test_who_is_cancelled_takes_nothing_along():
     assert await server.socket.receive() == text("a")
 
 
-async def test_closed():
+async def test_closed(caplog: pytest.LogCaptureFixture):
     server = Server()
     lookout = Lookout(server.socket)
     lookout.close()
@@ -141,3 +158,4 @@ async def test_closed():
     await settled()
     assert server.queue.qsize() == 1
     assert server.socket.receive == server.receive
+    assert caplog.records == []

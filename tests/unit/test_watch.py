@@ -93,6 +93,24 @@ async def test_a_middleware_counts(caplog: pytest.LogCaptureFixture):
     assert len(warnings(caplog)) == 1
 
 
+async def test_hooks_have_all_of_their_time(caplog: pytest.LogCaptureFixture):
+    class Pausing(Sleepy):
+        async def sleep(self, hook: str) -> None:
+            await asyncio.sleep(10 * _watch._INTERVAL)
+            self.scope["journal"].append(hook)
+
+    with override_settings(WS_CONNECT_TIMEOUT=30, WS_DISCONNECT_GRACE=30):
+        async with Peer(Pausing.as_asgi()) as peer:
+            await peer.accepted()
+            peer.push("one")
+            peer.leave(4001)
+            await peer.ended()
+    hooks = ["auth", "permissions", "connect", "accepted"]
+    expected = [*hooks, "one", "receive", ("disconnect", 4001), "disconnect"]
+    assert peer.journal == expected
+    assert warnings(caplog) == []
+
+
 @pytest.mark.parametrize(("hook", "name"), [("accepted", "connect()"), ("receive", "receive()")])
 async def test_a_hook_has_its_time_after_the_end(
     hook: str, name: str, caplog: pytest.LogCaptureFixture
