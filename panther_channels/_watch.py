@@ -131,7 +131,6 @@ class Vigil:
 
     def leave(self) -> None:
         """No hook is running any more."""
-        self._is_in_disconnect = False
         self.socket.handled = self.socket.received
         if self._lookout is not None:
             self._lookout.close()

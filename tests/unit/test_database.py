@@ -383,6 +383,33 @@ async def test_a_wrapper_around_the_first_query_is_taken_away_again():
     assert await wrappers() == [_database._check_if_lost]
 
 
+async def test_however_often_it_is_opened():
+    @sync_to_async
+    def reopen() -> None:
+        for _ in range(3):
+            connection.close()
+            User.objects.count()
+        assert connection.execute_wrappers == [_database._check_if_lost]
+        health: Any = connection.close_if_health_check_failed
+        assert isinstance(health, _database._Health)
+        assert not isinstance(health._check, _database._Health)
+
+    await reopen()
+
+
+@pytest.mark.usefixtures("serving")
+async def test_not_checked_while_it_is_being_opened():
+    @sync_to_async
+    def amid() -> bool:
+        connection.ensure_connection()
+        with mock.patch.object(connection, "connection", object()):
+            _database.use.begin()
+            connection.close_if_health_check_failed()
+            return bool(connection.health_check_done)
+
+    assert await amid()
+
+
 async def test_serving_begins_with_the_first_websocket(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_database.use, "is_serving", False)
     async with Peer(Asking.as_asgi()) as peer:

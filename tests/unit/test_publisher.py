@@ -89,6 +89,11 @@ async def test_a_sender_waits_for_those_who_subscribe_again(
     start_redis(port=redis.port)
     await sender.group_send("room", {"n": 2})
     assert await received(layer, channel) == {"n": 2}
+    with Redis(host=redis.host, port=redis.port) as client:
+        attempts = client.info("commandstats")["cmdstat_publish"]["calls"]
+    assert 1 < attempts <= 1 + _publisher._GRACE / _publisher._PAUSE
+    await sender.group_send("room", {"n": 3})
+    assert await received(layer, channel) == {"n": 3}, "what somebody got isn't sent again"
 
 
 async def test_nobody_is_waited_for_in_good_times(layer: Any):
@@ -156,6 +161,56 @@ async def test_many_to_one_who_comes_late(sender: Any, layer: Any, monkeypatch: 
     channel = await member(layer, group)
     assert await numbers(layer, channel, 1000) == list(range(1000))
     await sending
+
+
+async def test_who_waits_leaves_the_event_loop_to_others(
+    sender: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_second_try, "_COUNT", 10)
+    takes: list[int] = []
+    take = _second_try.SecondTry.take
+
+    def counting(second_try: Any) -> Any:
+        taken = take(second_try)
+        takes.append(len(taken))
+        return taken
+
+    monkeypatch.setattr(_second_try.SecondTry, "take", counting)
+    group = group_name(uuid4().hex)
+    await sender.group_send(group, {"n": 0})
+    has_run = asyncio.Event()
+    asyncio.get_running_loop().call_soon(has_run.set)
+    await sender.group_send(group, {"n": 1})
+    assert has_run.is_set()
+    for number in range(20):
+        await sender.group_send(group, {"n": number})
+    assert len(takes) < 10
+
+
+async def test_a_second_try_that_takes_too_long(
+    sender: Any, redis: RedisServer, caplog: pytest.LogCaptureFixture
+):
+    await sender.group_send(group_name(uuid4().hex), {"n": 1})
+    shard(sender)._limit = 0.1
+    with Redis(host=redis.host, port=redis.port) as client:
+        client.client_pause(60_000, all=False)
+        await asyncio.wait_for(shard(sender)._second_try.finish(), SECONDS)
+        client.client_unpause()
+    assert "can't be sent once more: TimeoutError" in caplog.text
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("size", [1, 1_100_000])
+async def test_sending_while_the_layer_is_flushed(sender: Any, layer: Any, size: int):
+    channel = await member(layer, "room")
+    await sender.group_send("room", {"n": 0, "text": ""})
+    async with shard(sender)._lock:
+        sending = asyncio.create_task(sender.group_send("room", {"n": 1, "text": "x" * size}))
+        flushing = asyncio.create_task(sender.flush())
+        await asyncio.sleep(0)
+    await flushing
+    await sending
+    assert await numbers(layer, channel, 2) == [0, 1]
 
 
 async def test_no_second_try_without_redis(

@@ -5,6 +5,7 @@ import pytest
 
 from panther_channels import _second_try
 from panther_channels._second_try import SecondTry
+from tests.waiting import until
 
 SECONDS = 10.0
 
@@ -22,9 +23,7 @@ class Sender:
         self.sent += self.second_try.take()
 
     async def until_sent(self, count: int) -> None:
-        async with asyncio.timeout(SECONDS):
-            while len(self.sent) < count:  # noqa: ASYNC110 - there is no event for that
-                await asyncio.sleep(0.001)
+        await until(lambda: len(self.sent) >= count)
 
 
 async def test_a_message_is_sent_after_a_moment():
@@ -89,6 +88,21 @@ async def test_none_waits_at_the_end(is_cancelled: bool):
     assert sender.sent == [("a", b"1")]
 
 
+async def test_the_end_waits_for_what_is_on_its_way():
+    class Slow(Sender):
+        async def send(self) -> None:
+            taken = self.second_try.take()
+            self.calls += 1
+            await asyncio.sleep(0.1)
+            self.sent += taken
+
+    sender = Slow()
+    sender.second_try.add("a", b"1")
+    await until(lambda: sender.calls)
+    await asyncio.wait_for(sender.second_try.finish(), SECONDS)
+    assert sender.sent == [("a", b"1")]
+
+
 async def test_not_each_end_waits(monkeypatch: pytest.MonkeyPatch):
     """Or async_to_sync() would take its time for each id that nobody has."""
     monkeypatch.setattr(_second_try, "_next_end", 0.0)
@@ -98,6 +112,8 @@ async def test_not_each_end_waits(monkeypatch: pytest.MonkeyPatch):
         sender.second_try.add("a", b"1")
         await sender.second_try.end()
     assert [sender.sent for sender in senders] == [[("a", b"1")], [], []]
+    await until(lambda: len(asyncio.all_tasks()) == 1)
+    assert [len(sender.sent) for sender in senders] == [1, 0, 0], "the tasks were cancelled"
     monkeypatch.setattr(_second_try, "_next_end", 0.0)
     sender = Sender()
     sender.second_try.add("a", b"1")

@@ -5,12 +5,16 @@ import gc
 import logging
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from channels.layers import InMemoryChannelLayer
 from django.test import override_settings
 
 from panther_channels import _watch
+from panther_channels._state import Socket
 from panther_channels._watch import watch
 from panther_channels.exceptions import WebsocketError
 from panther_channels.middlewares import WebsocketMiddleware
@@ -99,10 +103,14 @@ async def test_hooks_have_all_of_their_time(caplog: pytest.LogCaptureFixture):
             await asyncio.sleep(10 * _watch._INTERVAL)
             self.scope["journal"].append(hook)
 
-    with override_settings(WS_CONNECT_TIMEOUT=30, WS_DISCONNECT_GRACE=30):
+    limits = {"WS_CONNECT_TIMEOUT": 30, "WS_DISCONNECT_GRACE": 30, "WS_SHUTDOWN_TIMEOUT": 0.1}
+    with override_settings(**limits):
         async with Peer(Pausing.as_asgi()) as peer:
             await peer.accepted()
             peer.push("one")
+            await peer.journaled("receive")
+            (vigil,) = watch()._vigils.values()
+            vigil._since -= 100  # it has been idle for long
             peer.leave(4001)
             await peer.ended()
     hooks = ["auth", "permissions", "connect", "accepted"]
@@ -142,6 +150,40 @@ async def test_a_hook_that_closes_has_its_time(caplog: pytest.LogCaptureFixture)
         await peer.ended()
         assert peer.journal == [("disconnect", 4002)]
     assert len(warnings(caplog)) == 1
+
+
+async def test_leaving_the_channel_layer_is_no_hook(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    discard = layer.group_discard
+
+    async def slow(group: str, channel: str) -> None:
+        await asyncio.sleep(0.3)
+        await discard(group, channel)
+
+    monkeypatch.setattr(layer, "group_discard", slow)
+    async with Peer(Sleepy.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("one")
+        peer.leave(4001)
+        await peer.ended()
+    assert warnings(caplog) == []
+
+
+async def test_who_looked_ahead_ends_with_the_connection():
+    class Failing(Sleepy):
+        async def receive(self, data: str | bytes):
+            (vigil,) = watch()._vigils.values()
+            await until(lambda: vigil._lookout is not None)
+            raise ZeroDivisionError
+
+    before = asyncio.all_tasks()
+    async with Peer(Failing.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("one")
+        await peer.ended()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 async def test_what_was_read_ahead_is_handled(caplog: pytest.LogCaptureFixture):
@@ -217,6 +259,33 @@ async def test_a_cancellation_by_the_server_at_the_same_time_is_not_lost():
         assert (await peer.next())["code"] == 1012
 
 
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_whose_cancellation_it_is(earlier: int):
+    answers: list[Any] = []
+
+    async def serve() -> None:
+        for _ in range(earlier):  # swallowed, as by a hook
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(100)
+        try:
+            await asyncio.sleep(100)
+        except asyncio.CancelledError:
+            answers.append(vigil.was_cut_off())
+
+    task = asyncio.create_task(serve())
+    socket: Any = SimpleNamespace(scope={"path": "/"})
+    vigil = _watch.Vigil(task, socket, "Any")
+    for _ in range(earlier):
+        await asyncio.sleep(0)
+        task.cancel()
+    await asyncio.sleep(0)
+    vigil.cut_off("is cut off by the test")
+    assert not vigil.was_cut_off(), "asked by another task, of which nobody cut off anything"
+    await asyncio.wait({task}, timeout=2)
+    assert answers == [True]
+    assert task.cancelling() == earlier
+
+
 async def test_the_server_stops(caplog: pytest.LogCaptureFixture):
     stopping = watch()
     async with Peer(Sleepy.as_asgi()) as idle, Peer(Sleepy.as_asgi(), "/receive") as busy:
@@ -234,6 +303,63 @@ async def test_the_server_stops(caplog: pytest.LogCaptureFixture):
             assert await peer.ended() == []
             assert peer.journal[-1] == ("disconnect", 1012)
     assert stopping.is_stopping
+
+
+async def test_the_server_waits_for_the_last_one():
+    async with Peer(Sleepy.as_asgi()) as early:
+        await early.accepted()
+        early.leave()
+        await early.ended()
+    async with Peer(Sleepy.as_asgi()) as first, Peer(Sleepy.as_asgi()) as last:
+        for peer in (first, last):
+            await peer.accepted()
+        stopping = asyncio.create_task(watch().stop(60))
+        for peer in (first, last):
+            assert (await peer.next())["code"] == 1012
+            assert not stopping.done()
+            peer.leave(1012)
+            await peer.ended()
+        await asyncio.wait_for(stopping, 5)
+
+
+async def test_who_sends_while_the_server_stops_made_no_mistake(caplog: pytest.LogCaptureFixture):
+    class Sending(Sleepy):
+        async def receive(self, data: str | bytes):
+            await until(lambda: watch().is_stopping and not is_open(self))
+            await self.send("late")
+
+    def is_open(connection: Sending) -> bool:
+        return connection.state == "OPEN"
+
+    async with Peer(Sending.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("one")
+        stopping = asyncio.create_task(watch().stop(10))
+        assert (await peer.next())["code"] == 1012
+        peer.leave(1012)
+        await peer.ended()
+        await asyncio.wait_for(stopping, 5)
+        assert peer.journal == [("disconnect", 1012)]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(("count", "seconds"), [(100, 0.0), (101, 101 / 300), (10**6, 3.0)])
+def test_how_long_it_takes_to_close_many(count: int, seconds: float):
+    assert _watch.seconds_to_close(count, 10) == pytest.approx(seconds)
+
+
+async def test_one_timer_for_all(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_watch, "_INTERVAL", 60)
+    calls: list[Any] = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", lambda *call: calls.append(call))
+    task = asyncio.current_task()
+    assert task is not None
+    found = watch()
+    for _ in range(3):
+        found.enter(Socket(), "Any")
+    looks = [call for call in calls if found._look in call]
+    found.leave()
+    assert len(looks) == 1
 
 
 async def test_a_handshake_is_refused_when_the_server_stops():
