@@ -401,11 +401,12 @@ async def test_however_often_it_is_opened():
 async def test_not_checked_while_it_is_being_opened():
     @sync_to_async
     def amid() -> bool:
-        connection.ensure_connection()
-        with mock.patch.object(connection, "connection", object()):
+        opening: Any = connection
+        opening.ensure_connection()
+        with mock.patch.object(opening, "connection", object()):
             _database.use.begin()
-            connection.close_if_health_check_failed()
-            return bool(connection.health_check_done)
+            opening.close_if_health_check_failed()
+            return bool(opening.health_check_done)
 
     assert await amid()
 

@@ -15,7 +15,7 @@ from django.test import override_settings
 
 from panther_channels import _watch
 from panther_channels._state import Socket
-from panther_channels._watch import watch
+from panther_channels._watch import Watch, watch
 from panther_channels.exceptions import WebsocketError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
@@ -362,7 +362,8 @@ async def test_one_timer_for_all(monkeypatch: pytest.MonkeyPatch):
     assert len(looks) == 1
 
 
-async def test_a_handshake_is_refused_when_the_server_stops():
+async def test_a_handshake_is_refused_when_the_server_stops(settings: Any):
+    settings.WS_CONNECT_TIMEOUT = 30
     async with Peer(Sleepy.as_asgi(), "/connect", extensions=DENIAL) as peer:
         await until(lambda: watch()._vigils)
         ended = asyncio.create_task(watch().stop(10))
@@ -372,11 +373,53 @@ async def test_a_handshake_is_refused_when_the_server_stops():
         await asyncio.wait_for(ended, 5)
 
 
+async def test_a_disconnect_goes_on_when_the_server_stops(
+    settings: Any, caplog: pytest.LogCaptureFixture
+):
+    class Pausing(Sleepy):
+        async def disconnect(self, code: int):
+            self.scope["journal"].append("begins")
+            await until(lambda: watch().is_stopping)
+            await asyncio.sleep(0.1)
+            self.scope["journal"].append("ends")
+
+    settings.WS_DISCONNECT_GRACE = 30
+    async with Peer(Pausing.as_asgi()) as peer:
+        await peer.accepted()
+        peer.leave(4001)
+        await peer.journaled("begins")
+        await asyncio.wait_for(watch().stop(10), 5)
+        assert peer.journal == ["begins", "ends"]
+    assert warnings(caplog) == []
+
+
+async def test_a_server_without_connections_stops_at_once():
+    await asyncio.wait_for(watch().stop(60), 5)
+
+
 async def test_the_server_does_not_wait_for_ever():
     async with Peer(Sleepy.as_asgi()) as peer:  # whose server never tells of the end
         await peer.accepted()
         await asyncio.wait_for(watch().stop(0.2), 5)
         assert not peer.task.done()
+
+
+async def test_a_close_frame_that_is_not_taken_is_given_up():
+    class Stuck(Peer):
+        async def _take(self, message: dict[str, Any]) -> None:
+            if message["type"] == "websocket.close":
+                await asyncio.sleep(100)
+            await super()._take(message)
+
+    def closing() -> bool:
+        return any("Socket.close" in repr(task) for task in asyncio.all_tasks())
+
+    async with Stuck(Sleepy.as_asgi()) as peer:
+        await peer.accepted()
+        stopping = asyncio.create_task(watch().stop(0.2))
+        await until(closing)
+        await asyncio.wait_for(stopping, 5)
+        await until(lambda: not closing())
 
 
 async def test_many_are_closed_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch):
@@ -407,6 +450,27 @@ async def test_the_timer_ends_with_the_last_connection():
         await peer.ended()
         await until(lambda: not watch()._is_scheduled)
         assert watch()._vigils == {}
+
+
+async def test_who_is_idle_is_not_looked_at(monkeypatch: pytest.MonkeyPatch):
+    looks: list[object] = []
+    look = Watch._look
+
+    def counting(found: Watch) -> None:
+        looks.append(found)
+        look(found)
+
+    monkeypatch.setattr(Watch, "_look", counting)
+    monkeypatch.setattr(_watch.Vigil, "look", lambda *_arguments: pytest.fail("looked at"))
+    async with Peer(Sleepy.as_asgi()) as peer:
+        await peer.accepted()
+        await until(lambda: not watch().names()[0].endswith("(not accepted))"))
+        peer.push("one")
+        await peer.journaled("one")
+        looks.clear()
+        await until(lambda: len(looks) > 3)
+        assert watch()._name_of(peer.task) == watch().names()[0]
+        assert watch()._name_of(asyncio.current_task()) is None
 
 
 def test_a_loop_is_not_kept():
