@@ -36,7 +36,7 @@ class Pulse:
         # Weakly: who keeps a Pulse by its loop would keep the loop for ever.
         self._loop = weakref.ref(loop)
         self._name_of = name_of
-        self._thread = threading.get_ident()
+        self._thread = 0  # the one that runs the loop
         self._beaten = 0.0
         self._told = 0.0
         self._is_beating = False

@@ -132,13 +132,28 @@ def test_a_loop_that_does_not_run_is_not_held_up(caplog: pytest.LogCaptureFixtur
 
 
 def test_a_process_that_did_not_run_is_forgiven(caplog: pytest.LogCaptureFixture):
-    loop = asyncio.new_event_loop()
-    pulse = Pulse(loop, name_of)
-    pulse.forgive(time.monotonic() + 100)
+    async def main() -> None:
+        pulse = Pulse(asyncio.get_running_loop(), name_of)
+        for seconds, count in ((100, 0), (102, 1)):
+            if not count:
+                pulse.forgive(seconds)
+            pulse.check(seconds)
+            assert len(warnings(caplog)) == count
+
     with caplog.at_level(logging.WARNING, "panther_channels"):
-        pulse.check(time.monotonic() + 100)
-    loop.close()
-    assert warnings(caplog) == []
+        asyncio.run(main())
+
+
+def test_it_is_started_once(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_pulse, "_patrol", _pulse._Patrol())
+
+    async def main() -> None:
+        pulse = Pulse(asyncio.get_running_loop(), name_of)
+        for _ in range(3):
+            pulse.start()
+        assert _pulse._patrol._pulses == [pulse]
+
+    asyncio.run(main())
 
 
 def walkers() -> list[threading.Thread]:
@@ -149,8 +164,9 @@ def test_one_thread_looks_at_all_loops_and_ends_with_the_last(monkeypatch: pytes
     monkeypatch.setattr(_pulse, "_patrol", _pulse._Patrol())
     before = set(walkers())
 
+    loops = [asyncio.new_event_loop() for _ in range(3)]
+
     async def main() -> None:
-        loops = [asyncio.new_event_loop() for _ in range(3)]
         for loop in loops:
             loop.call_soon(Pulse(loop, name_of).start)
             loop.call_soon(loop.stop)
