@@ -210,6 +210,7 @@ async def test_who_gives_up_leaves_a_group_to_the_others(pubsub: Any, redis_serv
     await asyncio.sleep(0.01)
     joining[0].cancel()
     await asyncio.wait(joining)
+    assert joining[0].cancelled()
     await pubsub.group_discard("room", first)
     await joining[1]
     await pubsub.group_send("room", {"n": 1})
@@ -259,6 +260,17 @@ async def test_after_a_flush_it_goes_on(pubsub: Any, redis_server: RedisServer):
     channel = await member(pubsub)
     await pubsub.group_send("room", {"n": 1})
     assert await received(pubsub, channel) == {"n": 1}
+    assert subscriptions(redis_server, pubsub) == 2, "those from before are forgotten"
+
+
+async def test_two_who_subscribe_at_once(start_redis: StartRedis):
+    redis = start_redis()
+    layer = build(redis)
+    async with asyncio.timeout(SECONDS):
+        await asyncio.gather(*(shard(layer).subscribe("room") for _ in range(2)))
+    with Redis(host=redis.host, port=redis.port) as client:
+        assert client.info("commandstats")["cmdstat_subscribe"]["calls"] == 1
+    await layer.flush()
 
 
 def test_twice_is_once():
