@@ -106,8 +106,9 @@ class Shard(Publisher):
         # is made up for by the next connection.
         if self._connection is not None and self._connection.is_connected:
             packed = self._connection.pack_command(*command)
-            # Not writelines(): since Python 3.12 that fails on a transport that was cut off.
-            self._connection._writer.write(b"".join(packed))
+            with suppress(RuntimeError):  # uvloop's, where it was lost and nobody has read that yet
+                # Not writelines(): since Python 3.12 that fails on a transport that was cut off.
+                self._connection._writer.write(b"".join(packed))
 
     async def _do_receiving(self) -> None:
         while True:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import channels_redis.pubsub
 import pytest
+import uvloop
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -114,6 +115,31 @@ async def test_a_connection_that_the_kernel_gave_up(pubsub: Any):
     await until(lambda: shard(pubsub)._connection not in (lost, None))
     await pubsub.group_send("room", {"n": 1})
     assert await received(pubsub, channel) == {"n": 1}
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_leaving_and_joining_while_the_connection_is_lost(
+    new_loop: Any, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+):
+    layer = build(redis_server)
+
+    async def main() -> None:
+        await member(layer)
+        lost = shard(layer)._connection
+        lost._writer.transport.abort()
+        joining: list[asyncio.Task[str]] = []
+        while shard(layer)._connection is lost:
+            joining.append(asyncio.create_task(member(layer, f"room-{len(joining)}")))
+            await shard(layer).unsubscribe(f"{layer.prefix}__group__room")
+            await asyncio.sleep(0)
+        channel = (await asyncio.gather(*joining))[0]
+        await layer.group_send("room-0", {"n": 1})
+        assert await received(layer, channel) == {"n": 1}
+        await layer.flush()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
 async def test_the_first_attempt_to_connect_again_is_at_once(
