@@ -1,6 +1,7 @@
 import asyncio
+from types import SimpleNamespace
 
-from panther_channels._queue import BoundedQueue
+from panther_channels._queue import BoundedQueue, bound_channel
 
 
 async def test_a_queue_with_a_limit_in_bytes():
@@ -27,3 +28,12 @@ async def test_who_waits_at_a_queue_that_overflowed_goes_on_waiting():
     await asyncio.wait({getting}, timeout=0.05)
     assert not getting.done()
     getting.cancel()
+
+
+def test_a_channel_gets_one():
+    layer = SimpleNamespace(channels={"channel": asyncio.Queue()})
+    overflows: list[int] = []
+    bound_channel(layer, "channel", 1, lambda: overflows.append(1))
+    for _ in range(2):
+        layer.channels["channel"].put_nowait(b"xx")
+    assert overflows == [1]

@@ -211,8 +211,15 @@ async def test_a_connection_of_the_pool_that_redis_has_closed(
 
 @pytest.mark.usefixtures("_quick")
 async def test_who_leaves_during_an_outage_is_removed_after_it(
-    start_redis: StartRedis, caplog: pytest.LogCaptureFixture
+    start_redis: StartRedis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    look, lock = _renewal.Shard.look, asyncio.Lock()
+
+    async def look_alone(shard: _renewal.Shard) -> None:
+        async with lock:
+            await look(shard)
+
+    monkeypatch.setattr(_renewal.Shard, "look", look_alone)
     redis = start_redis()
     core = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
     kept = Memberships(core)
@@ -220,12 +227,17 @@ async def test_who_leaves_during_an_outage_is_removed_after_it(
     await kept.add("hall", "specific.x!y")
     redis.kill()
     await kept.discard("room", "specific.x!y")
+    assert kept._shards[0].is_away
     await kept.discard("hall", "specific.x!y")
     assert kept._task is not None
+    await asyncio.sleep(0.2)  # several looks in vain
+    assert not kept._task.done()
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert caplog.records[0].exc_info is None
-    start_redis(port=redis.port)
-    await core.group_add("room", "specific.x!y")  # as from the disk
+    async with lock:
+        start_redis(port=redis.port)
+        for room in ("room", "hall"):
+            await core.group_add(room, "specific.x!y")  # as from the disk
     await until(lambda: not kept._shards[0].gone)
     assert await groups(core) == 0
     await until(kept._task.done)
@@ -258,6 +270,33 @@ async def test_what_the_layer_refuses_is_told(core: RedisChannelLayer):
             await method("room", "no channel")
     assert kept._task is not None
     kept._task.cancel()
+
+
+async def test_redis_is_not_looked_at_all_the_time(
+    core: RedisChannelLayer, monkeypatch: pytest.MonkeyPatch
+):
+    looks: list[object] = []
+
+    async def look(shard: object) -> None:
+        looks.append(shard)
+
+    monkeypatch.setattr(_renewal.Shard, "look", look)
+    kept = Memberships(core)
+    await kept.add("room", "specific.x!y")
+    await asyncio.sleep(2 * _redis_core._LOOK_AGAIN)
+    assert looks == []
+    await kept.discard("room", "specific.x!y")
+
+
+async def test_what_is_cleaned_up_in_vain_is_no_error(start_redis: StartRedis):
+    redis = start_redis()
+    core = RedisChannelLayer([{"address": redis.url, "socket_timeout": None}])
+    redis.kill()
+    with pytest.raises(RedisConnectionError):
+        await core._clean_receive_backup(0, "specific.x!")
+    Memberships(core)
+    await core._clean_receive_backup(0, "specific.x!")
+    await core.close_pools()
 
 
 # Failures of receive()

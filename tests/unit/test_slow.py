@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from panther_channels import _slow
+from panther_channels import _slow, _transport
 from panther_channels._slow import SlowClient
 from panther_channels._state import Socket, State
 from tests.waiting import until
@@ -73,6 +73,7 @@ async def test_nothing_is_taken(caplog: pytest.LogCaptureFixture):
         slow.watch("the-id")
         await until(lambda: server.aborted)
         slow.release()
+    assert _transport.watch()._ends == {}
     assert server.sent == [CLOSE]
     (record,) = caplog.records
     assert "'/chat', connection the-id: slow consumer, nothing was taken for 0.05" in record.message

@@ -135,7 +135,7 @@ async def test_without_one_no_clock_is_read(monkeypatch: pytest.MonkeyPatch):
     ],
 )
 def test_refuses_what_is_no_rate(rate: Any, duration: Any, error: type[Exception]):
-    with pytest.raises(error):
+    with pytest.raises(error, match=r"rate|duration"):
         Throttle(rate, duration)
 
 

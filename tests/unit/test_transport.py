@@ -112,6 +112,7 @@ async def test_the_transport_of_uvicorn(protocol: Any):
     await until(lambda: found.taken() > taken)
     found.unblock()
     assert protocol.writable.is_set()
+    assert type(protocol).keepalive_timeout is not Protocol.keepalive_timeout
     found.abort()
     assert protocol.transport.is_closing()
     del protocol.writable  # what another protocol of uvicorn hasn't
@@ -140,9 +141,33 @@ async def test_taken_where_the_system_does_not_tell(protocol: Any, monkeypatch: 
 
 
 async def test_no_pong_and_nothing_taken_is_the_end(protocol: Any):
-    find(protocol.send)
+    found = find(protocol.send)
+    assert found is not None
+    protocol.transport.write(b"what came before the ping doesn't count")
+    await until(found.taken)
     protocol.send_keepalive_ping()
+    timer = protocol.pong_timer
     await until(lambda: protocol.ended)
+    assert protocol.pong_timer is timer
+
+
+async def test_the_protocol_is_mended_once(protocol: Any):
+    find(protocol.send)
+    mended = type(protocol).keepalive_timeout
+    find(protocol.send)
+    assert type(protocol).keepalive_timeout is mended
+
+
+async def test_a_protocol_without_pings_needs_no_mend(protocol: Any):
+    class Other:
+        transport = protocol.transport
+
+        async def send(self, message: Any) -> None:
+            pass
+
+    found = find(Other().send)
+    assert found is not None
+    assert found.waiting() == 0
 
 
 async def test_who_takes_data_is_alive(protocol: Any):
@@ -150,6 +175,7 @@ async def test_who_takes_data_is_alive(protocol: Any):
     find(protocol.send)  # mended once
     flood(protocol)
     protocol.send_keepalive_ping()
+    first = protocol.pong_timer
     deadline = time.monotonic() + 0.5
     while time.monotonic() < deadline:
         await asyncio.to_thread(protocol.client.recv, 100_000)
@@ -157,6 +183,7 @@ async def test_who_takes_data_is_alive(protocol: Any):
         await asyncio.sleep(0.001)
         protocol.ping_timeout = 0.2
     assert not protocol.ended
+    assert protocol.pong_timer is not first, "the one that a pong cancels"
     await until(lambda: protocol.ended)
 
 
@@ -217,6 +244,49 @@ async def test_who_takes_nothing_is_ended_and_others_are_not():
     await until(lambda: found._timer is None)
     assert not found._ends
     assert not found._stuck
+
+
+async def test_a_client_has_all_of_its_time():
+    ends: list[str] = []
+    found = Watch()
+    transport = Transport()
+    found.add(transport, lambda: ends.append("end"))
+    for _ in range(5):
+        found._look()
+    assert ends == []
+    taken, since = found._stuck[transport]
+    found._stuck[transport] = taken, since - 1000
+    # In between it has taken all.
+    transport.is_waiting = 0
+    found._look()
+    transport.is_waiting = 1
+    found._look()
+    assert ends == []
+    taken, since = found._stuck[transport]
+    found._stuck[transport] = taken, since - 1000
+    found._look()
+    assert ends == ["end"]
+
+
+async def test_who_is_idle_is_looked_at_until_it_has_ended():
+    found = Watch()
+    idle, transport = Transport(waiting=0), Transport()
+    for each in (idle, transport):
+        found.add(each, lambda: None)
+    timer = found._timer
+    found.add(idle, lambda: None)
+    assert found._timer is timer, "one for all"
+    found._look()
+    assert set(found._ends) == {idle, transport}
+    found.release(idle)
+    found.release(idle)
+    assert set(found._ends) == {transport}
+    found.release(transport)
+    assert found._ends == {transport: transport.abort}
+    transport.is_waiting = 0
+    found._look()
+    found.release(transport)
+    assert found._ends == {}
 
 
 @pytest.mark.usefixtures("timeout")
