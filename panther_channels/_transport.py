@@ -62,7 +62,7 @@ def acknowledged(connection: Any) -> int | None:
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
         return int(struct.unpack_from("=Q", info, _BYTES_ACKED)[0])
-    except (OSError, struct.error):
+    except (OSError, ValueError, struct.error):  # ValueError: uvloop's, of one that is closed
         return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import uvloop
 from django.test import override_settings
 
 from panther_channels import _transport
@@ -125,6 +126,25 @@ def test_what_is_acknowledged_is_known_of_tcp_alone():
         assert acknowledged(left) is None
         assert acknowledged(None) is None
     assert acknowledged(closed) is None
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_is_acknowledged_while_a_connection_is_lost(new_loop: Any):
+    async def main() -> list[int | None]:
+        found = []
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            loop, address = asyncio.get_running_loop(), server.getsockname()
+            transport, _protocol = await loop.create_connection(asyncio.Protocol, *address)
+            for _ in range(5):
+                found.append(acknowledged(transport.get_extra_info("socket")))
+                transport.abort()
+                await asyncio.sleep(0)
+        return found
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        first, *_rest, last = runner.run(main())
+    assert first is not None
+    assert last is None
 
 
 async def test_taken_where_the_system_does_not_tell(protocol: Any, monkeypatch: pytest.MonkeyPatch):
