@@ -11,12 +11,14 @@ from uuid import uuid4
 import pytest
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels import _publisher, _pubsub, _second_try
 from panther_channels.connections import group_name
 from tests.conftest import StartRedis
 from tests.layers import install_pubsub
-from tests.servers import RedisServer
+from tests.servers import RedisServer, suspended
+from tests.waiting import until
 
 SECONDS = 20.0
 
@@ -205,12 +207,25 @@ async def test_sending_while_the_layer_is_flushed(sender: Any, layer: Any, size:
     channel = await member(layer, "room")
     await sender.group_send("room", {"n": 0, "text": ""})
     async with shard(sender)._lock:
-        sending = asyncio.create_task(sender.group_send("room", {"n": 1, "text": "x" * size}))
         flushing = asyncio.create_task(sender.flush())
-        await asyncio.sleep(0)
+        await until(lambda: len(shard(sender)._lock._waiters or ()) == 1)
+        sending = asyncio.create_task(sender.group_send("room", {"n": 1, "text": "x" * size}))
+        await until(lambda: len(shard(sender)._lock._waiters) == 2)
     await flushing
     await sending
     assert await numbers(layer, channel, 2) == [0, 1]
+
+
+async def test_a_silent_redis_is_told_in_time(redis: RedisServer):
+    hasty = RedisPubSubChannelLayer(hosts=[f"{redis.url}?socket_timeout=0.3"])
+    for _ in range(2):
+        with suspended(redis):
+            with pytest.raises(RedisTimeoutError, match=r"^no answer within 0\.3 s$"):
+                await asyncio.wait_for(hasty.group_send("room", {"n": 1}), SECONDS)
+            assert shard(hasty)._failed_at > 0
+        shard(hasty)._failed_at = -_publisher._GRACE
+        await hasty.group_send("room", {"n": 1})
+    await hasty.flush()
 
 
 async def test_no_second_try_without_redis(
