@@ -93,9 +93,7 @@ class Publisher(RedisSingleShardConnection):  # type: ignore[misc] # channels_re
                 self._failed_at = time.monotonic()
                 if has_failed:
                     raise
-                # It was a connection from before an outage, and the others are as well.
-                has_failed = True
-                await self._redis.connection_pool.disconnect(inuse_connections=False)
+                has_failed = True  # it was a connection from before an outage
                 continue
             if receivers or time.monotonic() - self._failed_at > _GRACE:
                 return bool(receivers)

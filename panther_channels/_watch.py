@@ -181,8 +181,8 @@ class Watch:
     def leave(self) -> None:
         """End what :meth:`enter` began."""
         task = asyncio.current_task()
-        if task is not None and (vigil := self._vigils.pop(task, None)) is not None:
-            vigil.leave()
+        if task is not None:
+            self._vigils.pop(task, None)
         if not self._vigils:
             self._is_empty.set()
 

@@ -98,6 +98,20 @@ async def test_a_sender_waits_for_those_who_subscribe_again(
     assert await received(layer, channel) == {"n": 3}, "what somebody got isn't sent again"
 
 
+async def test_redis_starts_anew_between_large_messages(
+    sender: Any, layer: Any, redis: RedisServer, start_redis: StartRedis
+):
+    """Which takes another connection, by which the sender asks how much waits."""
+    channel = await member(layer, "room")
+    for number in range(3):
+        await sender.group_send("room", {"n": number, "text": "x" * 1_100_000})
+    assert await numbers(layer, channel, 3) == [0, 1, 2]
+    redis.kill()
+    start_redis(port=redis.port)
+    await sender.group_send("room", {"n": 3, "text": "x" * 1_100_000})
+    assert await numbers(layer, channel, 1) == [3]
+
+
 async def test_nobody_is_waited_for_in_good_times(layer: Any):
     start = time.monotonic()
     for _ in range(50):

@@ -161,13 +161,16 @@ async def test_leaving_the_channel_layer_is_no_hook(
         await asyncio.sleep(0.3)
         await discard(group, channel)
 
+    class Failing(Sleepy):
+        async def connect(self):
+            await self.accept()
+            raise ZeroDivisionError
+
     monkeypatch.setattr(layer, "group_discard", slow)
-    async with Peer(Sleepy.as_asgi()) as peer:
+    async with Peer(Failing.as_asgi()) as peer:
         await peer.accepted()
-        peer.push("one")
-        peer.leave(4001)
         await peer.ended()
-    assert warnings(caplog) == []
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_who_looked_ahead_ends_with_the_connection():
@@ -360,6 +363,7 @@ async def test_one_timer_for_all(monkeypatch: pytest.MonkeyPatch):
     looks = [call for call in calls if found._look in call]
     found.leave()
     assert len(looks) == 1
+    assert found._pulse._is_beating
 
 
 async def test_a_handshake_is_refused_when_the_server_stops(settings: Any):
