@@ -281,6 +281,7 @@ async def test_redis_is_not_looked_at_all_the_time(
         looks.append(shard)
 
     monkeypatch.setattr(_renewal.Shard, "look", look)
+    monkeypatch.setattr(_redis_core, "_LOOK", 1000)
     kept = Memberships(core)
     await kept.add("room", "specific.x!y")
     await asyncio.sleep(2 * _redis_core._LOOK_AGAIN)

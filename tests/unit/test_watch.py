@@ -100,7 +100,7 @@ async def test_a_middleware_counts(caplog: pytest.LogCaptureFixture):
 async def test_hooks_have_all_of_their_time(caplog: pytest.LogCaptureFixture):
     class Pausing(Sleepy):
         async def sleep(self, hook: str) -> None:
-            await asyncio.sleep(10 * _watch._INTERVAL)
+            await asyncio.sleep(5 * _watch._INTERVAL)
             self.scope["journal"].append(hook)
 
     limits = {"WS_CONNECT_TIMEOUT": 30, "WS_DISCONNECT_GRACE": 30, "WS_SHUTDOWN_TIMEOUT": 0.1}
