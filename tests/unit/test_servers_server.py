@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import pytest
 
@@ -50,3 +51,23 @@ def test_a_signal_is_handled_and_told(monkeypatch: pytest.MonkeyPatch):
     frame = sys._getframe()
     _server._signalled(lambda *arguments: seen.append(arguments), 15, frame)
     assert seen == [(15, frame), frame]
+
+
+def test_ctrl_c_is_a_signal_as_well(monkeypatch: pytest.MonkeyPatch):
+    module: Any = _server
+    replaced = [
+        (module.Server, "kill_all_applications"),
+        (module.Server, "log_action"),
+        (module.WebRequest, "gotLength"),
+    ]
+    for owner, name in replaced:
+        monkeypatch.setattr(owner, name, None)
+    seen: list[object] = []
+    for name in ("sigInt", "sigTerm"):
+        monkeypatch.setattr(_server._twisted, name, lambda *arguments: seen.append(arguments))
+    monkeypatch.setattr(_server, "told_to_stop", seen.append)
+    _server.install()
+    assert all(getattr(owner, name) is not None for owner, name in replaced)
+    for handler in (_server._twisted.sigInt, _server._twisted.sigTerm):
+        handler(2, None)
+    assert seen == [(2, None), None] * 2
