@@ -154,6 +154,28 @@ async def test_the_first_attempt_to_connect_again_is_at_once(
     assert time.monotonic() - start < 1.0
 
 
+async def test_between_two_attempts_is_a_pause(
+    start_redis: StartRedis, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_pubsub, "_PAUSE", 1000)
+    redis = start_redis()
+    layer = build(redis)
+    attempts: list[object] = []
+    connect = _pubsub.Shard._connect
+
+    async def counting(shard: _pubsub.Shard) -> None:
+        attempts.append(shard)
+        await connect(shard)
+
+    monkeypatch.setattr(_pubsub.Shard, "_connect", counting)
+    await member(layer)
+    redis.kill()
+    await until(lambda: shard(layer)._is_away)
+    await asyncio.sleep(0.2)
+    assert len(attempts) == 1
+    await layer.flush()
+
+
 async def test_redis_py_takes_the_end_for_silence(pubsub: Any):
     """Once this fails, redis-py raises here, and a part of the mend may go."""
     await member(pubsub)
@@ -177,6 +199,7 @@ async def test_an_outage_is_two_lines(
     channel = await member(layer)
     redis.kill()
     await until(lambda: len(caplog.records) == 1)
+    assert shard(layer)._failed_at > 0, "senders of this process know of it, too"
     for _ in range(20):
         with pytest.raises(RedisConnectionError):
             await layer.group_send("room", {"n": 0})
