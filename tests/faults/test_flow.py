@@ -285,24 +285,41 @@ async def test_who_takes_its_time_to_answer_a_close(name: ServerName, start: Sta
 @pytest.mark.parametrize(("name", "args"), IMPATIENT)
 def test_a_slow_reader_stays(name: ServerName, args: tuple[str, ...], start: Start):
     server = start(name, args=args, WS_SEND_TIMEOUT=3)
+    for _attempt in range(3):
+        pauses: list[float] = []
+        try:
+            read_slowly(server, pauses)
+            break
+        except ConnectionResetError:
+            if max(pauses) < 0.5:  # else the test itself stood still, as no living client does
+                raise
+    else:
+        pytest.fail("this machine is too busy to read 1 MB/s")
+
+
+def read_slowly(server: Server, pauses: list[float]) -> None:
     with raw_client(server, "/push", receive_buffer=65536) as slow:
         slow.receive()
         slow.send(b"10 1000000")  # of which the system's buffers take less than a half
         for _ in range(10):
-            opcode, payload = slow_frame(slow)
+            opcode, payload = slow_frame(slow, pauses)
             assert (opcode, len(payload)) == (TEXT, MB)
         slow.send(b"1 3")
         assert slow.receive() == (TEXT, b"xxx")
     assert "slow consumer" not in server.log
 
 
-def slow_frame(client: Any) -> tuple[int, bytes]:
+def slow_frame(client: Any, pauses: list[float]) -> tuple[int, bytes]:
     """A frame, read at about 1 MB/s."""
     read = client._read
 
     def slowly() -> bytes:
+        started = time.monotonic()
         time.sleep(0.02)
-        data: bytes = read(20_000)
+        try:
+            data: bytes = read(20_000)
+        finally:
+            pauses.append(time.monotonic() - started)
         return data
 
     client._read = slowly

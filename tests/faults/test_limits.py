@@ -157,6 +157,7 @@ async def test_addresses_are_limited_whoever_the_user_is(refusing: list[Server],
         await clients.open(server, user=f"of-address-{number}", address="127.0.0.2")
         for number, server in enumerate(refusing)
     ]
+    assert [await ended(item) for item in opened] == [None] * 4
     for server in refusing:
         assert await refused(clients, server, user="one-more", address="127.0.0.2")
     opened.append(await clients.open(refusing[0], user="one-more"))
