@@ -8,8 +8,10 @@ import channels_redis.pubsub
 import pytest
 from channels.layers import channel_layers
 from channels_redis.pubsub import RedisSingleShardConnection
+from redis import Redis
 
 from panther_channels import _pubsub
+from tests.servers import RedisServer
 
 
 def install_pubsub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +32,10 @@ def default_layer(layer: Any) -> Iterator[None]:
         del channel_layers.backends["default"]
         if before is not None:
             channel_layers.backends["default"] = before
+
+
+def calls(redis: RedisServer, command: str) -> int:
+    """How often a redis-server was asked for a command, whether or not it has refused it."""
+    with Redis(host=redis.host, port=redis.port) as client:
+        found = client.info("commandstats").get(f"cmdstat_{command}", {})
+    return int(found.get("calls", 0)) + int(found.get("rejected_calls", 0))

@@ -291,7 +291,7 @@ def test_a_slow_reader_stays(name: ServerName, args: tuple[str, ...], start: Sta
             read_slowly(server, pauses)
             break
         except ConnectionResetError:
-            if max(pauses) < 0.5:  # else the test itself stood still, as no living client does
+            if max(pauses, default=0) < 0.5:  # else the test itself stood still
                 raise
     else:
         pytest.fail("this machine is too busy to read 1 MB/s")

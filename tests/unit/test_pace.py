@@ -16,8 +16,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels import _pace, _publisher
 from tests.conftest import StartRedis
-from tests.layers import install_pubsub
+from tests.layers import calls, install_pubsub
 from tests.servers import RedisServer
+from tests.waiting import until
 
 SECONDS = 20.0
 MB = "x" * 1_000_000
@@ -98,9 +99,7 @@ async def burst(layer: Any) -> None:
 
 
 async def until_held(layer: Any) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not pace(layer).is_held:  # noqa: ASYNC110 - there is no event for that
-            await asyncio.sleep(0.001)
+    await until(lambda: pace(layer).is_held)
 
 
 def waiting(redis: RedisServer) -> int:
@@ -109,10 +108,7 @@ def waiting(redis: RedisServer) -> int:
 
 
 def questions(redis: RedisServer) -> int:
-    """How often Redis was asked, whether or not it has answered."""
-    with Redis(host=redis.host, port=redis.port) as client:
-        found = client.info("commandstats").get("cmdstat_client|list", {})
-    return int(found.get("calls", 0)) + int(found.get("rejected_calls", 0))
+    return calls(redis, "client|list")
 
 
 async def test_redis_is_asked_once_for_a_megabyte(layer: Any, redis: RedisServer):

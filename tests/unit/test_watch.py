@@ -328,11 +328,8 @@ async def test_the_server_waits_for_the_last_one():
 async def test_who_sends_while_the_server_stops_made_no_mistake(caplog: pytest.LogCaptureFixture):
     class Sending(Sleepy):
         async def receive(self, data: str | bytes):
-            await until(lambda: watch().is_stopping and not is_open(self))
+            await until(lambda: watch().is_stopping and self.state != "OPEN")
             await self.send("late")
-
-    def is_open(connection: Sending) -> bool:
-        return connection.state == "OPEN"
 
     async with Peer(Sending.as_asgi()) as peer:
         await peer.accepted()
@@ -458,6 +455,7 @@ async def test_the_timer_ends_with_the_last_connection():
 
 async def test_who_is_idle_is_not_looked_at(monkeypatch: pytest.MonkeyPatch):
     looks: list[object] = []
+    looked_at: list[object] = []
     look = Watch._look
 
     def counting(found: Watch) -> None:
@@ -465,14 +463,16 @@ async def test_who_is_idle_is_not_looked_at(monkeypatch: pytest.MonkeyPatch):
         look(found)
 
     monkeypatch.setattr(Watch, "_look", counting)
-    monkeypatch.setattr(_watch.Vigil, "look", lambda *_arguments: pytest.fail("looked at"))
+    monkeypatch.setattr(_watch.Vigil, "look", lambda vigil, _now: looked_at.append(vigil))
     async with Peer(Sleepy.as_asgi()) as peer:
         await peer.accepted()
-        await until(lambda: not watch().names()[0].endswith("(not accepted))"))
+        (vigil,) = watch()._vigils.values()
         peer.push("one")
-        await peer.journaled("one")
+        await until(lambda: vigil.socket.received == vigil.socket.handled == 1)
         looks.clear()
+        looked_at.clear()
         await until(lambda: len(looks) > 3)
+        assert looked_at == []
         assert watch()._name_of(peer.task) == watch().names()[0]
         assert watch()._name_of(asyncio.current_task()) is None
 
