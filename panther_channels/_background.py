@@ -12,7 +12,7 @@ import os
 import selectors
 import stat
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 LIMIT = 10.0  # seconds
@@ -26,6 +26,7 @@ class Background:
         self._selector: selectors.BaseSelector | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._posted: set[concurrent.futures.Future[Any]] = set()
         self._is_closed = False
         os.register_at_fork(after_in_child=self._forget)
         # Now, not at the first use: atexit runs the latest first, and others may still send.
@@ -56,11 +57,38 @@ class Background:
         finally:
             future.cancel()  # does nothing where it is done
 
+    def post(
+        self, coroutine: Coroutine[Any, Any, Any], failed: Callable[[BaseException], None]
+    ) -> None:
+        """Run a coroutine on the loop, for which nobody waits but the end of the interpreter.
+
+        Args:
+            coroutine: what is to be run; it must end by itself.
+            failed: called with what it raises, in the thread of the loop.
+
+        Raises:
+            RuntimeError: the interpreter is shutting down.
+        """
+        future = self._submit(coroutine, "What nobody waits for")
+        self._posted.add(future)
+        future.add_done_callback(lambda _future: self._end(future, failed))
+
+    def _end(
+        self, future: "concurrent.futures.Future[Any]", failed: Callable[[BaseException], None]
+    ) -> None:
+        self._posted.discard(future)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            failed(error)
+
     def close(self) -> None:
-        """Cancel what is running, and close the loop; for good. Waits 10 seconds at most."""
+        """Cancel what is running, and close the loop; for good. Waits 10 seconds at most.
+
+        What was posted may end first.
+        """
         with self._lock:
             self._is_closed = True
             loop, thread = self._loop, self._thread
+        concurrent.futures.wait(list(self._posted), LIMIT)
         if loop is not None and thread is not None:
             with contextlib.suppress(RuntimeError):  # it was closed before
                 loop.call_soon_threadsafe(loop.stop)
@@ -90,6 +118,7 @@ class Background:
             _replace_sockets([key.fd for key in self._selector.get_map().values()])
         self._lock = threading.Lock()
         self._selector = self._loop = self._thread = None
+        self._posted.clear()
 
     def _ending(self, waiting_for: str) -> RuntimeError:
         return RuntimeError(f"{waiting_for}: the interpreter is shutting down.")

@@ -1,6 +1,6 @@
 """The Django application."""
 
-import functools
+import logging
 import sys
 from contextlib import suppress
 from typing import Any
@@ -15,7 +15,9 @@ from panther_channels import _logs, status
 from panther_channels.authentications import QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
 from panther_channels.connections import close_event, find_channel_layer, is_user, user_group
-from panther_channels.sync import deliver
+from panther_channels.sync import deliver_soon
+
+logger = logging.getLogger("panther_channels")
 
 
 class PantherChannelsConfig(AppConfig):
@@ -59,9 +61,14 @@ def _token_parameters() -> set[str]:
     return names
 
 
-def _saved(*, instance: Any, using: str, **_kwargs: Any) -> None:
-    if getattr(instance, "is_active", True) is False and is_user(instance):
-        _close_after_commit(instance, "user deactivated", using)
+def _saved(*, instance: Any, created: bool, using: str, **_kwargs: Any) -> None:
+    if created or not is_user(instance):  # whoever is new has no connections
+        return
+    try:
+        if getattr(instance, "is_active", True) is False:
+            _close_after_commit(instance, "user deactivated", using)
+    except Exception:
+        logger.exception("Whether %s is active can't be told", type(instance).__qualname__)
 
 
 def _deleted(*, instance: Any, using: str, **_kwargs: Any) -> None:
@@ -71,12 +78,20 @@ def _deleted(*, instance: Any, using: str, **_kwargs: Any) -> None:
 
 def _close_after_commit(user: Any, reason: str, using: str) -> None:
     group = user_group(user)  # now: after the commit, a deleted user has no primary key
-    if group is not None:
-        close = functools.partial(_close, group, reason)
-        # Robust: that Redis is away must not fail the request which saved the user.
-        transaction.on_commit(close, using=using, robust=True)
+    if group is None:
+        return
+
+    def close() -> None:
+        try:
+            if find_channel_layer() is not None:
+                event = close_event(status.WS_1008_POLICY_VIOLATION, reason)
+                deliver_soon(group, event, _log_failure)
+        except Exception as error:  # noqa: BLE001 - the request that has saved the user goes on
+            _log_failure(error)
+
+    transaction.on_commit(close, using=using)
 
 
-def _close(group: str, reason: str) -> None:
-    if find_channel_layer() is not None:
-        deliver(group, close_event(status.WS_1008_POLICY_VIOLATION, reason))
+def _log_failure(error: BaseException) -> None:
+    what = str(error) or type(error).__name__
+    logger.error("The connections of a user who may no longer be here are not closed: %s", what)

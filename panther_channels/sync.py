@@ -7,6 +7,7 @@ from one call to the next. What one thread sends arrives in the order of its cal
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -131,6 +132,17 @@ def deliver(group: str, event: dict[str, Any]) -> None:
     else:
         waiting_for = f"Sending by {type(layer).__name__}"
         _background.run(hand_over(layer, group, event), waiting_for)
+
+
+def deliver_soon(
+    group: str, event: dict[str, Any], failed: Callable[[BaseException], None]
+) -> None:
+    """The same without waiting; ``failed`` is called, in any thread, where the layer fails."""
+    layer = channel_layer()
+    if isinstance(layer, InMemoryChannelLayer):
+        deliver(group, event)  # never waits for anybody
+    else:
+        _background.post(hand_over(layer, group, event), failed)
 
 
 def _post(group: str | None, event: dict[str, Any], *, on_commit: bool, using: str | None) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 import http.client
 import itertools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +14,10 @@ from django.contrib.auth.models import User
 from websockets.asyncio.client import ClientConnection
 
 from panther_channels.connections import user_group
+from tests.conftest import StartRedis, StartServer
 from tests.integration.access.client import Site, closed, opened, received
 from tests.integration.conftest import RunScript, StartAccess
-from tests.servers import Server
+from tests.servers import Server, ServerName, suspended
 
 pytestmark = pytest.mark.usefixtures("clients")
 
@@ -160,13 +163,56 @@ async def test_a_view_closes_the_connections_of_who_asks(
             assert await closed(client) == (4100, "log in again")
 
 
-def get(server: Server, path: str, session: str) -> int:
+def get(server: Server, path: str, session: str = "") -> int:
+    return fetch(server, path, session)[0]
+
+
+def fetch(server: Server, path: str, session: str = "") -> tuple[int, str]:
     connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
     try:
         connection.request("GET", path, headers={"Cookie": f"sessionid={session}"})
-        return connection.getresponse().status
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
     finally:
         connection.close()
+
+
+@pytest.fixture(params=["down", "silent", "not ours"])
+def failing(
+    request: pytest.FixtureRequest, start_redis: StartRedis, folder: Path
+) -> Iterator[dict[str, str]]:
+    """What makes a channel layer fail."""
+    if request.param == "not ours":
+        Path(folder, "layer").mkdir()
+        Path(folder, "layer").chmod(0o777)  # as good as that of somebody else
+        yield {"LOCAL_LAYER": f"{folder}/layer", "REDIS_URL": ""}
+        return
+    redis = start_redis()
+    if request.param == "down":
+        redis.kill()
+    with suspended(redis) if request.param == "silent" else nullcontext():
+        yield {"REDIS_URL": redis.url}
+
+
+async def test_a_failing_layer_does_not_touch_the_database(
+    failing: dict[str, str],
+    site: Site,
+    server_name: ServerName,
+    start_server: StartServer,
+    start_access: StartAccess,
+):
+    environment = {**start_access(server_name).env, **failing}
+    application = "tests.integration.access.asgi:application"
+    server = start_server(server_name, application, env=environment)
+    for how in ("deactivate", "delete"):
+        name, mark, start = f"going-{next(_numbers)}", server.mark(), time.monotonic()
+        answer = await asyncio.to_thread(fetch, server, f"/go/{name}/{how}/")
+        assert time.monotonic() - start < 2.5  # to fail takes the layer five
+        assert answer == (200, "later")
+        await asyncio.to_thread(server.wait_log, "^ERROR .* are not closed: ", since=mark)
+    # Of the one in the database who was inactive from the beginning, nobody was asked.
+    assert server.log.count("are not closed") == 2
+    assert "Traceback" not in server.log
 
 
 async def test_a_user_who_goes_while_connect_is_busy(

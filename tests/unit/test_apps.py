@@ -1,9 +1,12 @@
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.core import checks
+from django.db.models.signals import post_save
 
 from panther_channels import _layer_checks as of_the_layer
 from panther_channels import checks as ours
@@ -82,3 +85,32 @@ def test_channels_redis_is_mended_where_it_is_configured(backend: str, module: s
     command = [sys.executable, "-c", LAYERS.format(backend=backend)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout == f"{module}\n"
+
+
+class Raising:
+    """Has a property that fails, as one that asks another service."""
+
+    @property
+    def is_active(self) -> bool:
+        raise ZeroDivisionError
+
+    @is_active.setter
+    def is_active(self, value: bool) -> None:
+        """Called by Django when it makes a user."""
+
+
+class RaisingUser(Raising, User):
+    class Meta:
+        app_label = "auth"
+        proxy = True
+
+
+@pytest.mark.parametrize(("instance", "lines"), [(Raising(), 0), (RaisingUser(pk=1), 1)])
+def test_no_model_is_kept_from_being_saved(
+    instance: Any, lines: int, caplog: pytest.LogCaptureFixture
+):
+    options = {"sender": type(instance), "instance": instance, "using": "default"}
+    post_save.send(created=True, **options)
+    assert caplog.messages == []
+    post_save.send(created=False, **options)
+    assert len(caplog.messages) == lines

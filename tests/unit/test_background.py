@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +138,27 @@ def test_it_is_closed_for_good(background: Background):
     assert not thread.is_alive()
     with pytest.raises(RuntimeError, match="Sending: the interpreter is shutting down"):
         background.run(where(), "Sending")
+
+
+def test_what_is_posted_ends_before_it_is_closed():
+    background, resume = Background(), threading.Event()
+    ended: list[Any] = []
+
+    async def wait_and_end() -> None:
+        await asyncio.to_thread(resume.wait, 10)
+        ended.append("this")
+        raise KeyError("mine")
+
+    background.post(wait_and_end(), ended.append)
+    assert ended == []
+    closing = threading.Thread(target=background.close)
+    closing.start()
+    resume.set()
+    closing.join(10)
+    assert ended[0] == "this"
+    assert isinstance(ended[1], KeyError)
+    with pytest.raises(RuntimeError, match="shutting down"):
+        background.post(wait_and_end(), ended.append)
 
 
 def test_a_child_gives_its_parents_sockets_up(tmp_path: Path):

@@ -1,6 +1,8 @@
 """URLs of the project: the admin, a page that opens a socket, and the WebSockets by carrier."""
 
 from django.contrib import admin
+from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
@@ -38,12 +40,25 @@ async def close_my_websockets_async(request: HttpRequest) -> HttpResponse:
     return HttpResponse("closed")
 
 
+def go(request: HttpRequest, name: str, how: str) -> HttpResponse:
+    """A user goes, and the project has something else to do after the commit."""
+    done: list[str] = []
+    with transaction.atomic():
+        user = User.objects.get(username=name)
+        user.is_active = False
+        user.save() if how == "deactivate" else user.delete()
+        transaction.on_commit(lambda: done.append("later"))
+    User.objects.create(username=f"new, not {name} {how}", is_active=False)
+    return HttpResponse(" ".join(done))
+
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("page/", page),
     path("close/", close_my_websockets),
     path("close-seen/", close_my_websockets_after_a_look),
     path("close-async/", close_my_websockets_async),
+    path("go/<name>/<how>/", go),
 ]
 
 websocket_urls = {"ws": websockets.by_name}
