@@ -1,7 +1,7 @@
 """The questions asked before ``connect()``: middlewares, authentication, permissions."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,15 @@ from panther_channels.exceptions import AuthorizationAPIError
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
+
+_NAMES = {"auth", "permissions", "throttle"}
+# Those of Django REST framework and others, by our own.
+_FOREIGN_NAMES = {
+    **dict.fromkeys(("permission", "permission_classes", "permission_required"), "permissions"),
+    **dict.fromkeys(("authentication", "authentication_classes", "authenticators"), "auth"),
+    **dict.fromkeys(("authentications", "auth_classes"), "auth"),
+    **dict.fromkeys(("throttles", "throttle_classes"), "throttle"),
+}
 
 Dispatch = Callable[..., Awaitable[Any]]
 
@@ -151,6 +160,32 @@ def problem_with_question(question: Any) -> str | None:
         inspect.signature(call).bind(*arguments)
     except TypeError:
         return f"{question!r} must take one argument, the connection."
+    return None
+
+
+def problem_with_names(consumer: Any, arguments: Iterable[str] = ()) -> str | None:
+    """What a class says where nobody looks, for the start and the system checks.
+
+    It would let everybody in, without a word.
+
+    Args:
+        consumer: the class.
+        arguments: the names of those that ``as_asgi()`` was given.
+    """
+    name = consumer.__qualname__
+    for foreign, right in _FOREIGN_NAMES.items():
+        if consumer.declared(foreign) is not None:
+            return f"{name}.{foreign} does nothing here: the attribute is named `{right}`"
+    for base in consumer.__mro__:
+        if base.__module__ == "django.contrib.auth.mixins":
+            return f"{base.__qualname__} of {name} does nothing here: set `permissions` instead"
+        for annotated in _NAMES & inspect.get_annotations(base).keys():
+            if annotated not in vars(base) and consumer.declared(annotated) is None:
+                return f"{name}.{annotated} has an annotation, but no value: write `=`, not `:`"
+    for argument in (_NAMES | _FOREIGN_NAMES.keys()).intersection(arguments):
+        if argument not in inspect.signature(consumer).parameters:
+            right = _FOREIGN_NAMES.get(argument, argument)
+            return f"{name}.as_asgi({argument}=...) does nothing: set the attribute `{right}`"
     return None
 
 

@@ -23,6 +23,7 @@ from panther_channels.authentications import (
     QueryParamJWTAuthentication,
     SessionAuthentication,
 )
+from panther_channels.permissions import HasPermission, IsAuthenticated
 from panther_channels.routing import build_url_patterns
 from panther_channels.throttling import Throttle
 
@@ -114,6 +115,34 @@ def check_cookies(**_kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_permissions(**_kwargs: Any) -> list[CheckMessage]:
+    """W007: a permission looks at the user, whom nobody has asked for."""
+    try:
+        default = questions(conf.authentication())
+    except ImproperlyConfigured:
+        return []  # E003 tells
+    hint = (
+        "Set `auth` on the class, or WS_AUTHENTICATION; silence it if a middleware sets the user."
+    )
+    return [
+        Warning(
+            f"{consumer.__qualname__}.permissions look at the user, but it has no authentication: "
+            "the user is always None.",
+            hint=hint,
+            id="panther_channels.W007",
+        )
+        for consumer in _consumers()
+        if not (default or questions(consumer.declared("auth")))
+        and any(map(_looks_at_user, questions(consumer.declared("permissions"))))
+    ]
+
+
+def _looks_at_user(permission: Any) -> bool:
+    kind = permission if isinstance(permission, type) else type(permission)
+    asking = (IsAuthenticated, HasPermission)  # not `|`, which is one of permissions
+    return issubclass(kind, asking) or any(map(_looks_at_user, getattr(permission, "parts", ())))
+
+
 def check_query_parameters(**_kwargs: Any) -> list[CheckMessage]:
     """W002: tokens in URLs, in production."""
     if settings.DEBUG:
@@ -181,6 +210,7 @@ CHECKS = (
     check_classes,
     check_origins,
     check_cookies,
+    check_permissions,
     check_query_parameters,
     check_application,
     check_throttles,

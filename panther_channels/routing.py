@@ -14,6 +14,7 @@ from django.urls import URLPattern
 from django.urls.converters import get_converters
 from django.urls.resolvers import RegexPattern
 
+from panther_channels._handshake import problem_with_names
 from panther_channels._path_variables import parameters
 from panther_channels.websocket import GenericWebsocket
 
@@ -155,6 +156,8 @@ def _application(endpoint: Any, variables: list[str]) -> Any:
                     f"points to {consumer.__qualname__}, whose {hook}() is not async: write "
                     f"`async def {hook}`"
                 )
+        if (problem := problem_with_names(consumer)) is not None:
+            raise ImproperlyConfigured(f"points to {consumer.__qualname__}, but {problem}")
         checked: Any = consumer  # to mypy a class with an untyped base is unhashable
         parameters(checked).check(variables)
         return endpoint.as_asgi() if endpoint is consumer else endpoint

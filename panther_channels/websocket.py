@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from panther_channels import status
 from panther_channels._consumer import Connection
 from panther_channels._encoding import to_json
+from panther_channels._handshake import problem_with_names
 from panther_channels._request import Address, Headers, query_params
 from panther_channels._state import OPEN, Ending, State
 from panther_channels._tasks import Tasks
@@ -43,6 +44,21 @@ class Websocket(Connection):
 
     auth: Any = None
     permissions: Any = None
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Any:
+        """The ASGI application for a ``URLRouter`` of your own, as in Channels.
+
+        Args:
+            initkwargs: what an ``__init__()`` of yours takes.
+
+        Raises:
+            ImproperlyConfigured: the class, or an argument, says who may come in by a name that
+                means nothing here.
+        """
+        if (problem := problem_with_names(cls, initkwargs)) is not None:
+            raise ImproperlyConfigured(f"{problem}.")
+        return super().as_asgi(**initkwargs)
 
     @property
     def connection_id(self) -> str:

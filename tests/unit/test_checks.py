@@ -4,7 +4,9 @@ from typing import Any
 
 import panther.throttling
 import pytest
+from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core import asgi, checks
+from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels.asgi import get_asgi_application
 from panther_channels.authentications import (
@@ -158,19 +160,71 @@ def test_our_own_authentications(value: Any):
     ids=name_of,
 )
 def test_our_own_permissions(value: Any):
-    assert ids(**urls(permissions=value)) == []
+    assert ids(**urls(permissions=value, auth=good)) == []
+    assert ids(**urls(permissions=value), WS_AUTHENTICATION=good) == []
+    (message,) = found(**urls(permissions=value))
+    assert (message.id, message.level) == ("panther_channels.W007", checks.WARNING)
+    assert message.msg.startswith("Checked.permissions ")
+    assert found(**urls(permissions=good)) == []
+
+
+FOREIGN = {
+    "permission_classes": [IsAuthenticated],
+    "permission": good,
+    "permission_required": "blog.change_post",
+    "authentication_classes": [JWTAuthentication],
+    "authentication": JWTAuthentication,
+    "auth_classes": (),
+    "throttle_classes": [THROTTLE],
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_name_that_would_let_everybody_in(name: str):
+    right = name.partition("_")[0].replace("authentication", "auth").replace("ission", "issions")
+    named = f"Checked.{name} does nothing here: the attribute is named `{right}`"
+    consumer = urls(**{name: FOREIGN[name]})["WS_URLS"]["a"]["b/<name>"]
+    for setting in ({"x": consumer}, {"x": {"y": type("Checked", (consumer,), {})}}):
+        (message,) = found(WS_URLS=setting)
+        assert (message.id, message.level) == ("panther_channels.E001", checks.ERROR)
+        assert named in message.msg
+        with pytest.raises(ImproperlyConfigured, match=re.escape(named)):
+            get_asgi_application(setting)
+    with pytest.raises(ImproperlyConfigured, match=re.escape(named)):  # for a router of one's own
+        consumer.as_asgi()
+
+
+def test_what_else_would_let_everybody_in():
+    class Annotated(GenericWebsocket):
+        permissions: [IsAuthenticated]  # type: ignore[misc, valid-type]
+
+    class ForViews(LoginRequiredMixin, GenericWebsocket):
+        pass
+
+    class Taking(GenericWebsocket):
+        def __init__(self, *args, permissions=None, room="", **kwargs):
+            super().__init__(*args, **kwargs)
+
+    for consumer in (Annotated, ForViews):
+        (message,) = found(WS_URLS={"x": consumer})
+        assert message.id == "panther_channels.E001"
+        assert consumer.__qualname__ in message.msg
+    for name in ("auth", "permissions", "permission_classes"):
+        with pytest.raises(ImproperlyConfigured, match=name):
+            GenericWebsocket.as_asgi(**{name: [good]})
+    assert found(WS_URLS={"x": Taking.as_asgi(permissions=[good], room="a")}) == []
 
 
 def test_a_class_that_wants_arguments():
     """It would refuse every connection."""
-    assert ids(**urls(permissions=HasPermission)) == ["E006"]
+    assert ids(**urls(permissions=HasPermission, auth=good)) == ["E006"]
     assert ids(**urls(auth=DRFAuthentication)) == ["E005"]
 
 
 def test_a_part_of_a_combination():
     """It would refuse every connection, too."""
-    assert ids(**urls(permissions=IsStaff & is_sync)) == ["E006"]
-    assert ids(**urls(permissions=IsStaff & HasPermission("a.b") & is_sync)) == ["E006"]
+    assert ids(**urls(permissions=IsStaff & is_sync, auth=good)) == ["E006"]
+    assert ids(**urls(permissions=IsStaff & HasPermission("a.b") & is_sync, auth=good)) == ["E006"]
 
 
 def test_methods_in_the_body_of_the_class():
@@ -332,7 +386,7 @@ def test_every_check_is_bound_and_every_id_is_of_one_check():
         for number in re.findall(r"[EW]\d{3}", str(check.__doc__).partition(":")[0])
     ]
     expected = [f"E{number:03}" for number in range(1, 12)]
-    expected += [f"W{number:03}" for number in range(1, 7)]
+    expected += [f"W{number:03}" for number in range(1, 8)]
     assert sorted(numbers) == expected
 
 
