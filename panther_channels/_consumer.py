@@ -14,7 +14,13 @@ from uuid import uuid4
 from panther_channels import _database, conf, status
 from panther_channels._encoding import size_of
 from panther_channels._expiry import deadlines
-from panther_channels._handshake import authenticate, authorize, declared_by, middleware_chain
+from panther_channels._handshake import (
+    authenticate,
+    authorize,
+    confirm,
+    declared_by,
+    middleware_chain,
+)
 from panther_channels._inbox import Inbox
 from panther_channels._limits import LimitedSeat, take_seat
 from panther_channels._outside import Reachable
@@ -44,6 +50,7 @@ class Connection(Reachable):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_disconnect = False
+        self._is_authorized = False
         self._tasks: Tasks | None = None
         self._seat: LimitedSeat | None = None
 
@@ -100,22 +107,27 @@ class Connection(Reachable):
         return self
 
     async def _shake_hands(self) -> None:
+        socket = self._socket
         await _database.close_old()
         connection = cast("Websocket", self)
         await authenticate(connection)
-        if self._socket.state is not State.REJECTED:
+        if socket.state in _UNDECIDED:
+            if (group := user_group(self.user)) is not None:
+                await self._attach()
+                await self._join([group])  # at once: permissions and connect() may take their time
             await authorize(connection)
-        if self._socket.state is not State.REJECTED:
-            arguments = parameters(self._class).bind(self.path_variables, self)
-            await self._attach()
-            if (group := user_group(self.user)) is not None and self._inbox is not None:
-                await self._inbox.join([group])  # before connect(), which may take its time
-            self._seat = await take_seat(
-                self.user, self.scope.get("client"), self.channel_layer, self._give_way
-            )
-            if self._seat is not None and self._id:
-                self._seat.open()  # a middleware has accepted already
-            self._watch_token()
+        if socket.state not in _UNDECIDED:
+            return
+        arguments = parameters(self._class).bind(self.path_variables, self)
+        await self._attach()
+        self._seat = await take_seat(
+            self.user, self.scope.get("client"), self.channel_layer, self._give_way
+        )
+        self._is_authorized = True
+        if self._id:  # a middleware has accepted already
+            await self._admit()
+            self._open()
+        if socket.state in _UNDECIDED:
             with suppress(GoneError):  # its code is yet to be received
                 await self.connect(**arguments)
 
@@ -126,15 +138,27 @@ class Connection(Reachable):
         self._id = self._vigil.id = uuid4().hex
         try:
             await self._attach()
-            if self._inbox is not None:
-                # Before the client can know that it is open: no outside send comes too early.
-                await self._inbox.join([group_name(self._id), *(self.groups or ())])
+            # Before the client can know that it is open: no outside send comes too early.
+            await self._join([group_name(self._id)])
+            if self._is_authorized:
+                await self._admit()
             await socket.accept(message)
         except BaseException:
             self._id = self._vigil.id = ""  # and accept() may be tried again
             raise
         if self._slow is not None:
             self._slow.watch(self._id)
+        if self._is_authorized:
+            self._open()
+
+    async def _admit(self) -> None:
+        await self._join(self.groups or ())
+        # What happened before the connection was in the user's group has reached nobody.
+        await confirm(self.user)
+
+    def _open(self) -> None:
+        """Hear what comes from outside, which is for those alone who may."""
+        socket = self._socket
         if self._inbox is not None:
             self._inbox.start(self._on_event, lambda: socket.state is OPEN)
         if self._seat is not None:

@@ -5,17 +5,20 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
+from django.db import router
+from django.db.models import Model
 from django.urls import URLPattern
 
 from panther_channels import conf
 from panther_channels._credentials import ForeignCredentialError
-from panther_channels.exceptions import AuthorizationAPIError
+from panther_channels.exceptions import AuthenticationAPIError, AuthorizationAPIError
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
 
+_ENDED = {"Closed", "Rejected"}  # states
 _NAMES = {"auth", "permissions", "throttle"}
 # Those of Django REST framework and others, by our own.
 _FOREIGN_NAMES = {
@@ -64,6 +67,8 @@ async def authenticate(connection: "Websocket") -> None:
         except ForeignCredentialError as error:
             foreign = foreign or error
             continue
+        if connection.state in _ENDED:  # by this one, whatever it says
+            return
         if connection.user is not None:
             connection.authentication = asked
             return
@@ -79,10 +84,31 @@ async def authorize(connection: "Websocket") -> None:
         ImproperlyConfigured: a permission is not async.
     """
     for permission in questions(_declared(connection, "permissions")):
-        if connection.is_rejected:
+        asked = permission() if inspect.isclass(permission) else permission
+        is_granted = await _ask(asked, connection)
+        if connection.state in _ENDED:  # by this one, whatever it says
             return
-        if not await _ask(permission() if inspect.isclass(permission) else permission, connection):
+        if not is_granted:
             raise AuthorizationAPIError
+
+
+async def confirm(user: Any) -> None:
+    """Look at a user once more, who has been authenticated some time ago.
+
+    Raises:
+        AuthenticationAPIError: the user was deactivated or deleted meanwhile.
+    """
+    # Whoever does not come from the database, or is let in though inactive, is asked nothing.
+    is_row = isinstance(user, Model) and not user._state.adding
+    if is_row and getattr(user, "is_active", False):
+        found = await sync_to_async(_found_again)(user)
+        if not getattr(found, "is_active", False):
+            raise AuthenticationAPIError("User deactivated or deleted")
+
+
+def _found_again(user: Any) -> Any:
+    database = router.db_for_write(user._meta.model, instance=user)
+    return user._meta.model._base_manager.using(database).filter(pk=user.pk).first()
 
 
 def questions(declared: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection
 
 from panther_channels.connections import user_group
 from tests.conftest import StartRedis, StartServer
-from tests.integration.access.client import Site, closed, opened, received
+from tests.integration.access.client import Site, closed, handshake, opened, received
 from tests.integration.conftest import RunScript, StartAccess
 from tests.servers import Server, ServerName, suspended
 
@@ -215,15 +215,17 @@ async def test_a_failing_layer_does_not_touch_the_database(
     assert "Traceback" not in server.log
 
 
-async def test_a_user_who_goes_while_connect_is_busy(
-    site: Site, servers: list[Server], server_name: str, going: str, run_script: RunScript
+@pytest.mark.parametrize("where", ["auth", "permission", "connect"])
+@pytest.mark.parametrize("code", [DEACTIVATE, DELETE], ids=["deactivate", "delete"])
+async def test_a_user_who_goes_during_the_handshake(
+    site: Site, access: Server, going: str, run_script: RunScript, where: str, code: str
 ):
-    """Between the authentication and accept(), too, nobody who was deactivated comes in."""
-    (server,) = (each for each in servers if each.name == server_name)
+    """Nobody comes in of whom the processes were told before they could know of the connection."""
     headers = [("Authorization", f"Bearer {site.token(going)}")]
-    mark = server.mark()
-    opening = asyncio.create_task(opened(server, "/ws/hesitant", headers))
-    await asyncio.to_thread(server.wait_log, f"hesitating about {going}", since=mark)
-    await asyncio.to_thread(run_script, server, DEACTIVATE.format(user=going))
-    client, _answer = await opening
-    assert await closed(client) == (1008, "user deactivated")
+    mark = access.mark()
+    opening = asyncio.create_task(handshake(access, f"/ws/hesitant-{where}", headers))
+    await asyncio.to_thread(access.wait_log, f"hesitating about {going}", since=mark)
+    await asyncio.to_thread(run_script, access, code.format(user=going))
+    answer = await opening
+    assert (answer.status, answer.detail) == (401, "User deactivated or deleted")
+    assert "Traceback" not in access.log[mark:]

@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
+from django.contrib.auth.models import User
 from django.test import override_settings
 
+from panther_channels._handshake import confirm
 from panther_channels.authentications import BaseAuthentication
 from panther_channels.exceptions import AuthenticationAPIError, BaseError
 from panther_channels.middlewares import WebsocketMiddleware
@@ -384,3 +386,18 @@ async def test_a_refused_connection_leaves_nothing_on_the_layer(layer: InMemoryC
     async with Peer(subclass("Asking", Open, permissions=answering(0)).as_asgi()) as peer:
         await peer.ended()
     assert (layer.groups, layer.channels) == ({}, {})
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_second_look_at_a_user():
+    inactive = await User.objects.acreate(username="inactive", is_active=False)
+    active = await User.objects.acreate(username="active")
+    # An authentication of the project's own may let in whom it wants.
+    for user in (None, inactive, active, User(pk=77), object()):
+        await confirm(user)
+    await User.objects.filter(pk=active.pk).aupdate(is_active=False)
+    with pytest.raises(AuthenticationAPIError):
+        await confirm(active)
+    await User.objects.filter(pk=active.pk).adelete()
+    with pytest.raises(AuthenticationAPIError):
+        await confirm(active)

@@ -3,7 +3,10 @@
 import asyncio
 import logging
 import time
+from pathlib import Path
 
+from django.conf import settings
+from django.contrib.auth.models import User
 from rest_framework.authentication import BasicAuthentication, TokenAuthentication
 from rest_framework_simplejwt.authentication import JWTAuthentication as SimpleJWTAuthentication
 
@@ -110,15 +113,67 @@ class Slowly(Who):
     auth = Slow
 
 
-class Hesitant(Who):
-    """Takes longer than the process of another test, before it accepts."""
+async def hesitate(user):
+    """Wait until the user has gone, which this process is yet to hear of."""
+    logger.info("hesitating about %s", user.username)
+    while await User.objects.filter(pk=user.pk, is_active=True).aexists():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    return True
 
+
+class HesitantAuthentication(JWTAuthentication):
+    async def __call__(self, connection):
+        user = await super().__call__(connection)
+        await hesitate(user)
+        return user
+
+
+class HesitantAuth(Who):
+    auth = HesitantAuthentication
+
+
+class HesitantPermission(Who):
+    auth = JWTAuthentication
+
+    async def permissions(self, connection):
+        return await hesitate(connection.user)
+
+
+class HesitantConnect(Who):
     auth = JWTAuthentication
 
     async def connect(self):
-        logger.info("hesitating about %s", self.user.username)
-        await asyncio.sleep(1.5)
+        await hesitate(self.user)
         await super().connect()
+
+
+class News(Who):
+    """For staff; whether somebody is, takes until the test says so."""
+
+    auth = SessionAuthentication
+    groups = ["staff"]  # noqa: RUF012
+
+    async def permissions(self, connection):
+        logger.info("asking about %s", connection.path)
+        marker = Path(settings.MARKER)  # type: ignore[misc] # a setting of one test
+        while not marker.exists():  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(0.01)
+        return await IsStaff()(connection)
+
+    async def connect(self):
+        logger.info("connect called by %s", self.user)
+        await self.send("welcome")
+
+    async def news(self, event):
+        await self.send(event["text"])
+
+
+async def close(connection):
+    await connection.close(4001, "not you")
+
+
+def _with(*permissions, auth=None, base=Who):
+    return type("Permitted", (base,), {"permissions": list(permissions), "auth": auth})
 
 
 class Raising(BaseAuthentication):
@@ -155,10 +210,6 @@ class Coded(Who):
     reject_with_close_code = True
 
 
-def _with(*permissions):
-    return type("Permitted", (Who,), {"permissions": list(permissions)})
-
-
 by_name = {
     "default": Who,
     "header": Header,
@@ -171,7 +222,12 @@ by_name = {
     "simplejwt": SimpleJWT,
     "several": Several,
     "slow": Slowly,
-    "hesitant": Hesitant,
+    "hesitant-auth": HesitantAuth,
+    "hesitant-permission": HesitantPermission,
+    "hesitant-connect": HesitantConnect,
+    "news": News,
+    "closing-auth": _with(auth=close, base=News),
+    "closing-permission": _with(close, is_alice, base=News),
     "broken": Broken,
     "expiring": Expiring,
     "lasting": Lasting,
