@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ logger = logging.getLogger("panther_channels")
 
 _GRACE = 5.0  # seconds for an event in work when its connection ends
 _RETRY = 1.0  # seconds between two questions to a layer that fails
+_MANY = 1000  # messages in a row that can't be read: it is the layer that fails
 
 
 @lru_cache(maxsize=256)
@@ -112,14 +114,18 @@ class Inbox:
         kept = self._memberships
         receive = self._layer.receive  # which a layer of Redis makes anew at every look
         again_at = 0.0  # a single failure costs no time: messages may be waiting
+        odd = 0
         while wanted() and not self._has_left:
             self._waiting = True
             try:
                 event = await receive(self._name)
             except Exception as error:
-                if _is_odd(error):
+                if _is_odd(error) and odd < _MANY:  # the next one may be there already
+                    odd += 1
                     logger.warning("A message of the channel layer can't be read: %r", error)
-                elif kept is None or not kept.has_noted(error, self._name):
+                    await asyncio.sleep(0)
+                    continue
+                if kept is None or not kept.has_noted(error, self._name):
                     logger.exception("The channel layer failed; it is asked again.")
                 delay = again_at - time.monotonic()
                 if kept is None:
@@ -128,6 +134,7 @@ class Inbox:
                     await kept.pause(delay, self._name)
                 again_at = time.monotonic() + _RETRY
                 continue
+            odd = 0
             self._waiting = False
             if not self._has_left:
                 await handle(event)
@@ -147,7 +154,9 @@ class Inbox:
 
 def _is_odd(error: Exception) -> bool:
     """Whether the failure is of one message, which some other process has sent."""
-    return isinstance(error, ValueError | TypeError | LookupError)
+    fernet: Any = sys.modules.get("cryptography.fernet")  # encrypts the messages of channels_redis
+    kinds = (ValueError, TypeError, LookupError)
+    return isinstance(error, kinds if fernet is None else (*kinds, fernet.InvalidToken))
 
 
 async def _cancel(task: "asyncio.Future[Any]") -> None:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import re
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from panther_channels.connections import EVENT_TYPE
 from panther_channels.layers import LocalChannelLayer
+from panther_channels.layers._frames import Kind, encode, pack
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.faults import fuzz
@@ -183,7 +186,7 @@ EVENTS: list[dict[Any, Any]] = [
     {"type": "chat", "deep": [[[[[[[[]]]]]]]]},
     {1: "a key that is no text"},
 ]
-PAYLOADS = [b"", b"\xc1", b"\xff" * 20, msgpack.packb([1, 2]), msgpack.packb("x"), msgpack.packb(5)]
+PAYLOADS = [b"", b"\xc1", b"\xff" * 20, *map(msgpack.packb, ([1, 2], "x", 5))] * 2
 
 
 @pytest.fixture
@@ -233,6 +236,19 @@ async def test_events(
             async with Redis.from_url(url) as redis:
                 for payload in PAYLOADS:
                     await redis.publish(f"asgi__group__{group}", payload)
+        behind = {"type": EVENT_TYPE, "text": "behind them"}
+        start = time.monotonic()
+        if kind == "local":
+            (path,) = (found.path for found in os.scandir(f"{folder}/l") if "panther" in found.name)
+            _, writer = await asyncio.open_unix_connection(path)
+            for payload in (*PAYLOADS, pack(behind)):
+                writer.write(encode(Kind.GROUP_SEND, group, payload))
+            writer.close()
+            await writer.wait_closed()
+        else:
+            await layer.group_send(group, behind)
+        assert await asyncio.wait_for(next(iter(ids.values())).recv(), SECONDS) == "behind them"
+        assert time.monotonic() - start < 2.5  # a pause after each would take longer
         await reached(ids)
         assert "ignored an event" in server.log
         is_quiet(server)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
+from cryptography.fernet import InvalidToken
 
 from panther_channels._inbox import Inbox, event_handler, is_ours
 from panther_channels.websocket import GenericWebsocket, Websocket
@@ -231,17 +232,21 @@ async def test_a_failing_layer_is_asked_again(
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
 
 
+@pytest.mark.parametrize("error", [ValueError("int is not allowed for map key"), InvalidToken()])
 async def test_a_message_that_can_not_be_read_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
+    """And holds no other one up."""
+    monkeypatch.setattr("panther_channels._inbox._RETRY", 1000)
     layer, listener = Failing(), Listener()
-    layer.failures["receive"] = 1
-    layer.error = ValueError("int is not allowed for map key")
+    layer.failures["receive"] = 3
+    layer.error = error
     inbox, name = await build(layer, listener)
     await layer.send(name, {"type": "x", "n": 1})
     await until(lambda: listener.events == [1])
     await inbox.leave()
-    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
+    told = [(record.levelname, record.exc_info) for record in caplog.records]
+    assert told == [("WARNING", None)] * 3
 
 
 async def test_a_single_failure_costs_no_time(monkeypatch: pytest.MonkeyPatch):
@@ -254,11 +259,14 @@ async def test_a_single_failure_costs_no_time(monkeypatch: pytest.MonkeyPatch):
     await inbox.leave()
 
 
+@pytest.mark.parametrize("error", [ConnectionError("no receive today"), ValueError("odd")])
 async def test_a_layer_that_always_fails_is_not_asked_all_the_time(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr("panther_channels._inbox._RETRY", 0.05)
+    monkeypatch.setattr("panther_channels._inbox._MANY", 0)
     layer, listener = Failing(), Listener()
+    layer.error = error
     layer.failures["receive"] = 1000
     inbox, _name = await build(layer, listener)
     start = time.monotonic()
