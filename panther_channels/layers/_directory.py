@@ -16,8 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 # Bytes of a Unix socket's path: sun_path less the zero at its end.
 _MAX_PATH = 107 if sys.platform.startswith("linux") else 103
 # The directory may hold other files, which are none of our business.
-GROUPS = ".panther-groups"  # of channels that all processes share
-_OURS = re.compile(rf"panther-[0-9a-f]{{12}}|{re.escape(GROUPS)}", re.ASCII)
+_OURS = re.compile(r"panther-[0-9a-f]{12}", re.ASCII)
 _LONGEST_NAME = len("/.panther-0123456789ab")
 _SETTING = 'CHANNEL_LAYERS[...]["CONFIG"]["directory"]'
 
@@ -73,7 +72,7 @@ class Directory:
             return None
 
     def names(self) -> set[str]:
-        """The names of all that is ours in it: sockets, and :data:`GROUPS`.
+        """The names of the sockets in it.
 
         Raises:
             ImproperlyConfigured: it is not safe.

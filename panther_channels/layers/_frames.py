@@ -25,8 +25,7 @@ class Kind(enum.IntEnum):
     GROUP_SEND = 2  # to the members of a group
     GROUP_ADD = 3  # the payload is the group, the name the channel
     GROUP_DISCARD = 4
-    WAKE = 5  # there is something in the queue of a channel that all processes share
-    FLUSH = 6
+    FLUSH = 5
 
 
 _KINDS = frozenset(Kind)

@@ -3,14 +3,12 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 from panther_channels.layers._channels import Channels
 from panther_channels.layers._directory import Directory
 from panther_channels.layers._frames import Decoder, Kind, encode
 from panther_channels.layers._peers import Peers
-from panther_channels.layers._queues import Queues
 
 logger = logging.getLogger("panther_channels")
 
@@ -18,7 +16,6 @@ _CHUNK = 64 * 1024  # bytes that are read before others get their turn
 _ACCEPT_AGAIN = 1.0  # seconds after the process was out of file descriptors
 _LOOK_AFTER = 10.0  # seconds between two looks whether the socket is still in its place
 _TURN = 64  # sends to groups after which other tasks get their turn
-_POLL = 1.0  # seconds between two looks at a shared queue, where a WAKE was lost with its sender
 
 
 class Node:
@@ -28,23 +25,18 @@ class Node:
         name: unique on this host; also the name of its socket.
         directory: where the sockets are.
         channels: the channels and groups of this event loop.
-        queues: the channels that all processes share.
         peers: the sockets of all other event loops.
     """
 
-    def __init__(
-        self, name: str, directory: Directory, channels: Channels, queues: Queues, peers: Peers
-    ) -> None:
+    def __init__(self, name: str, directory: Directory, channels: Channels, peers: Peers) -> None:
         self.name = name
         self.channels = channels
-        self.queues = queues
         self.peers = peers
         self._directory = directory
         self._listener: socket.socket | None = None
         self._connections: set[socket.socket] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._sends = 0
-        self._sleepers: dict[str, list[asyncio.Future[None]]] = {}
 
     def listen(self) -> None:
         """Listen from now on; does nothing if it does already.
@@ -60,44 +52,15 @@ class Node:
         """Whether a process-specific channel is of this event loop."""
         return channel.partition("!")[0].endswith(f".{self.name}")
 
-    async def group_send(
-        self, group: str, payload: bytes, capacity_of: Callable[[str], int]
-    ) -> None:
+    async def group_send(self, group: str, payload: bytes) -> None:
         """Send a message to all members of a group, wherever they are."""
         slow = self.peers.write(encode(Kind.GROUP_SEND, group, payload))
         is_crowded = self._deliver_to_group(group, payload)
         for peer in slow:
             await peer.drain()
-        if self.peers.has_shared_groups:
-            for channel in self.queues.members(group):
-                await self.put_shared(channel, payload, capacity_of(channel))
         self._sends += 1
         if is_crowded or self._sends % _TURN == 0:
             await asyncio.sleep(0)  # else a long series of sends would hold up all other tasks
-
-    async def put_shared(self, channel: str, payload: bytes, capacity: int) -> bool:
-        """Queue a message in a channel that all processes share; whether there was room."""
-        if not self.queues.put(channel, payload, capacity):
-            return False
-        self._wake(channel)
-        await self.peers.broadcast(encode(Kind.WAKE, channel))
-        return True
-
-    async def take_shared(self, channel: str) -> bytes:
-        """The next message of a channel that all processes share."""
-        self.listen()
-        while (payload := self.queues.take(channel)) is None:
-            sleeper = asyncio.get_running_loop().create_future()
-            sleepers = self._sleepers.setdefault(channel, [])
-            sleepers.append(sleeper)
-            try:
-                await asyncio.wait({sleeper}, timeout=_POLL)
-            finally:
-                sleeper.cancel()
-                sleepers.remove(sleeper)
-                if not sleepers:
-                    self._sleepers.pop(channel, None)
-        return payload
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop listening, remove the socket and close all connections."""
@@ -193,8 +156,6 @@ class Node:
             self.channels.group_add(payload.decode(), name)
         elif kind == Kind.GROUP_DISCARD:
             self.channels.group_discard(payload.decode(), name)
-        elif kind == Kind.WAKE:
-            self._wake(name)
         else:
             self.channels.flush()
 
@@ -204,9 +165,3 @@ class Node:
             self.channels.put_or_drop(channel, payload)
             is_crowded = is_crowded or self.channels.is_crowded(channel)
         return is_crowded
-
-    def _wake(self, channel: str) -> None:
-        for sleeper in self._sleepers.get(channel, ()):
-            if not sleeper.done():
-                sleeper.set_result(None)
-                return

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from panther_channels.layers._directory import GROUPS, Directory
+from panther_channels.layers._directory import Directory
 from panther_channels.layers._losses import Losses
 from panther_channels.layers._peer import Peer, PeerGoneError
 
@@ -18,9 +18,6 @@ _CLOCK_STEP = 1_100_000_000  # nanoseconds
 class Peers:
     """The sockets of the other processes, as far as one event loop writes to them.
 
-    Attributes:
-        has_shared_groups: whether a channel that all processes share was ever in a group.
-
     Args:
         directory: where the sockets are.
         own_name: the socket of this event loop, which is none of them.
@@ -33,7 +30,6 @@ class Peers:
         self._losses = losses
         self._peers: dict[str, Peer] = {}
         self._changed: int | None = -1
-        self.has_shared_groups = False
 
     async def broadcast(self, frame: bytes) -> None:
         """Write a frame to all of them."""
@@ -78,8 +74,6 @@ class Peers:
         is_old = changed is None or time.time_ns() - changed > _CLOCK_STEP
         names = self._directory.names() - {self._own_name}
         self._changed = changed if is_old else -1
-        self.has_shared_groups = GROUPS in names
-        names.discard(GROUPS)
         for name in self._peers.keys() - names:
             self._peers.pop(name).close(asyncio.get_running_loop())
         for name in names - self._peers.keys():

@@ -22,7 +22,6 @@ from panther_channels.layers._frames import Kind, encode, pack, unpack
 from panther_channels.layers._losses import Losses
 from panther_channels.layers._node import Node
 from panther_channels.layers._peers import Peers
-from panther_channels.layers._queues import Queues
 
 __all__ = ["LocalChannelLayer"]
 
@@ -84,16 +83,11 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
             TypeError: the name is none, or the message is no dict that msgpack can pack.
             ValueError: the message is too large, or an integer in it.
         """
-        self.require_valid_channel_name(channel)
+        self._require_own_kind(channel)
         node, payload = self._node(), pack(message)
-        if "!" not in channel:
-            has_room = await node.put_shared(channel, payload, self.get_capacity(channel))
-        elif node.owns(channel):
-            has_room = node.channels.put(channel, payload)
-        else:
+        if not node.owns(channel):
             await node.peers.post(_owner(channel), encode(Kind.SEND, channel, payload))
-            return
-        if not has_room:
+        elif not node.channels.put(channel, payload):
             raise ChannelFull(channel)
 
     async def receive(self, channel: str) -> dict[str, Any]:
@@ -104,11 +98,8 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
             TypeError: the name is none.
         """
         node = self._node()
-        if "!" not in channel:
-            self.require_valid_channel_name(channel)
-            return unpack(await node.take_shared(channel))
-        if not node.owns(channel):
-            self.require_valid_channel_name(channel)
+        if "!" not in channel or not node.owns(channel):
+            self._require_own_kind(channel)
             raise ValueError(f"{channel!r} belongs to another process or event loop.")
         return unpack(await node.channels.receive(channel))
 
@@ -140,27 +131,33 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
             ValueError: the message is too large, or an integer in it.
         """
         self.require_valid_group_name(group)
-        await self._node().group_send(group, pack(message), self.get_capacity)
+        await self._node().group_send(group, pack(message))
 
     async def flush(self) -> None:
         """Drop all messages and groups, in all processes."""
         node = self._node()
         node.channels.flush()
-        node.queues.flush()
         await node.peers.broadcast(encode(Kind.FLUSH, ""))
 
     async def _change_membership(self, kind: Kind, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
-        self.require_valid_channel_name(channel)
+        self._require_own_kind(channel)
         node = self._node()
-        if "!" in channel and not node.owns(channel):
+        if not node.owns(channel):
             await node.peers.post(_owner(channel), encode(kind, channel, group.encode()))
-            return
-        owner = node.channels if "!" in channel else node.queues
-        if kind is Kind.GROUP_ADD:
-            owner.group_add(group, channel)
+        elif kind is Kind.GROUP_ADD:
+            node.channels.group_add(group, channel)
         else:
-            owner.group_discard(group, channel)
+            node.channels.group_discard(group, channel)
+
+    def _require_own_kind(self, channel: str) -> None:
+        self.require_valid_channel_name(channel)
+        if "!" not in channel:
+            raise ValueError(
+                f"LocalChannelLayer has no channel {channel!r}, which any process could receive "
+                "from: its channels are made by new_channel(). For `manage.py runworker` use "
+                "channels_redis.core.RedisChannelLayer."
+            )
 
     def _node(self) -> Node:
         loop = asyncio.get_running_loop()
@@ -173,9 +170,8 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
     def _new_node(self) -> Node:
         name = self._directory.new_name()
         channels = Channels(self.get_capacity, self.expiry, self.group_expiry, self.losses)
-        queues = Queues(self._directory, self.expiry, self.losses)
         peers = Peers(self._directory, name, self.losses)
-        return Node(name, self._directory, channels, queues, peers)
+        return Node(name, self._directory, channels, peers)
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         node = self._nodes.pop(loop, None)

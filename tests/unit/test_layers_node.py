@@ -12,7 +12,6 @@ from panther_channels.layers._frames import Kind, encode
 from panther_channels.layers._losses import Losses
 from panther_channels.layers._node import Node
 from panther_channels.layers._peers import Peers
-from panther_channels.layers._queues import Queues
 from tests.waiting import until
 
 NAME, OTHER = "panther-000000000001", "panther-000000000002"
@@ -22,8 +21,7 @@ CHANNEL = f"specific.{NAME}!c"
 def build(directory: Directory, name: str) -> Node:
     losses = Losses()
     channels = Channels(lambda _channel: 100, 60, 86400, losses)
-    queues = Queues(directory, 60, losses)
-    return Node(name, directory, channels, queues, Peers(directory, name, losses))
+    return Node(name, directory, channels, Peers(directory, name, losses))
 
 
 @pytest.fixture
@@ -116,7 +114,7 @@ async def test_a_socket_that_was_cleaned_away_comes_back(directory, folder, monk
     folder.rmdir()
     other = build(directory, OTHER)
     await until(lambda: NAME in directory.names())
-    await other.group_send("g", b"1", lambda _channel: 9)
+    await other.group_send("g", b"1")
     assert await received(node) == b"1"
     folder.chmod(0o777)
     directory.remove(NAME)
@@ -142,32 +140,3 @@ async def test_out_of_file_descriptors(node, directory, monkeypatch, caplog):
         client.sendall(encode(Kind.GROUP_SEND, "g", b"1"))
         assert await received(node) == b"1"
     assert "can't accept" in caplog.text
-
-
-async def test_a_shared_channel_wakes_one_receiver(node, directory):
-    other = build(directory, OTHER)
-    waiting = [asyncio.ensure_future(each.take_shared("tasks")) for each in (node, other)]
-    await asyncio.sleep(0)
-    assert await other.put_shared("tasks", b"1", 9)
-    assert await node.put_shared("tasks", b"2", 9)
-    taken = await asyncio.wait_for(asyncio.gather(*waiting), 5)
-    assert sorted(taken) == [b"1", b"2"]
-    assert node._sleepers == other._sleepers == {}
-    other.close(asyncio.get_running_loop())
-
-
-async def test_a_wake_that_was_lost(node, monkeypatch):
-    monkeypatch.setattr(_node, "_POLL", 0.01)
-    waiting = asyncio.ensure_future(node.take_shared("tasks"))
-    await asyncio.sleep(0)
-    node.queues.put("tasks", b"1", 9)
-    assert await asyncio.wait_for(waiting, 5) == b"1"
-
-
-async def test_a_shared_channel_in_a_group(node, directory):
-    other = build(directory, OTHER)
-    other.queues.group_add("g", "tasks")
-    await other.group_send("g", b"1", lambda _channel: 9)
-    assert await received(node) == b"1"
-    assert await asyncio.wait_for(node.take_shared("tasks"), 5) == b"1"
-    other.close(asyncio.get_running_loop())
