@@ -48,6 +48,8 @@ class WebSocketProtocol(FlowProtocol):
 
     muted: bool
     data: bytes
+    # Of the request, before autobahn sees it.
+    target = b""
     # The answer of a refusal, once it was begun.
     denial: Denial | None = None
 
@@ -56,13 +58,19 @@ class WebSocketProtocol(FlowProtocol):
     echoCloseCodeReason = True  # noqa: N815
 
     def processHandshake(self) -> None:  # noqa: N802
-        """Slashes: autobahn takes the first part of ``//host/path`` for a host, and refuses it."""
-        if self.data.startswith(b"GET //"):
-            self.data = b"GET /" + self.data[4:].lstrip(b"/")
+        """The path: autobahn takes the target of the request apart as a URL, which it needn't be.
+
+        It drops ``;x`` of the last segment, takes the first part of ``//host/path`` for a host, and
+        refuses a ``#``. For HTTP, daphne's path is all up to the query, and a proxy's rule sees it.
+        """
+        if not self.target:  # more data may come until the request is answered
+            method, self.target, rest = self.data.split(b" ", 2)
+            self.data = b"%b / %b" % (method, rest)
         super().processHandshake()
 
     def onConnect(self, request: Any) -> Deferred[Any]:  # noqa: N802
-        """Subprotocols that are not ASCII: daphne fails on them with 500 and a traceback."""
+        """The path, and subprotocols that are not ASCII: daphne fails on them with a traceback."""
+        request.path = self.target.partition(b"?")[0].decode("ascii")
         name = "sec-websocket-protocol"
         if name in request.headers:
             request.headers[name] = request.headers[name].encode("ascii", "ignore").decode()

@@ -29,6 +29,7 @@ _MASK = 4  # bytes before the payload of a client
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
+_uvicorn_handle_connect = _Protocol.handle_connect
 _uvicorn_shutdown = _Protocol.shutdown
 _uvicorn_handle_parser_exception = _Protocol.handle_parser_exception
 _Server: Any = UvicornServer
@@ -38,6 +39,7 @@ _uvicorn_handle_exit = _Server.handle_exit
 def install() -> None:
     """Mends uvicorn in this process. A second call does nothing."""
     _Protocol.connection_made = _connection_made
+    _Protocol.handle_connect = _handle_connect
     _Protocol.shutdown = _shutdown
     _Protocol.handle_parser_exception = _handle_parser_exception
     _Server.handle_exit = _handle_exit
@@ -63,6 +65,30 @@ def _request_received(protocol: Any, data: bytes) -> None:
     if protocol.conn.handshake_exc is not None and not protocol.handshake_initiated:
         protocol.transport.write(b"".join(protocol.conn.data_to_send()))
         protocol.transport.close()
+
+
+def _handle_connect(protocol: Any, request: Any) -> None:
+    """A target with a scheme and host, or with a fragment: for HTTP, httptools leaves these out.
+
+    uvicorn hands the whole target to a WebSocket as its path.
+    """
+    if not request.path.startswith("/") or "#" in request.path:
+        # Of h11, uvicorn takes the whole target for HTTP, too.
+        http = sys.modules[protocol.config.http_protocol_class.__module__]
+        if hasattr(http, "httptools"):
+            request.path = _path_and_query(http.httptools, request.path)
+    _uvicorn_handle_connect(protocol, request)
+
+
+def _path_and_query(httptools: Any, target: str) -> str:
+    try:
+        url = httptools.parse_url(target.encode())
+    except httptools.HttpParserError:
+        return target
+    if url.path is None:
+        return target
+    query = b"" if url.query is None else b"?" + url.query
+    return str((url.path + query).decode())
 
 
 def _handle_parser_exception(protocol: Any) -> None:

@@ -1,6 +1,8 @@
 """Input that nobody would send who means well: taken or refused, and others notice nothing."""
 
 import asyncio
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -24,7 +26,8 @@ from panther_channels.layers._frames import Kind, encode, pack
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.faults import fuzz
-from tests.faults.wire import close, exchange, frame, request
+from tests.faults.raw import raw_client
+from tests.faults.wire import REQUEST, close, exchange, frame, request
 from tests.layers import default_layer
 from tests.servers import Server, ServerName
 
@@ -139,6 +142,41 @@ async def test_requests(server: Server):
     assert [opening for opening in REFUSED if not 400 <= found[opening] < 500] == []
     assert set(found.values()) <= {101, 400, 403, 404, 431}
     is_quiet(server)
+
+
+TARGETS = [
+    *("/ws/echo;x", "/ws;a/echo", "/ws/echo;x/", "/ws/echo;", "/ws/echo;x?y;z", "/ws/a%3bb"),
+    *("//ws/echo", "///ws//echo;x", "//a:b@c/;x", "//[x/echo", "/http://a/b", "///http://a/b"),
+    *("/ws/echo?a?b", "/ws/echo?", "/ws/echo#f", "/ws/echo#", "/ws/echo?a#f", "/ws%2Fecho"),
+    *("http://a/ws/echo", "https://a:1/ws;x/echo;y?q#f", "HTTP://a/;", "ws://a/ws/echo", "*"),
+    *("/./ws/../echo", "/ws/%ff%", '/ws/|^"\\', "/ws:80/x", "/"),
+]
+
+
+@pytest.mark.parametrize("args", [(), ("--http", "h11")], ids=["", "h11"])
+def test_a_websocket_has_the_path_of_http(
+    server_name: ServerName, start_server: StartServer, args: tuple[str, ...]
+):
+    if args and server_name == "daphne":
+        pytest.skip("an option of uvicorn")
+    server = start_server(server_name, "tests.faults.paths:application", args=args)
+
+    def seen(target: str, **headers: bytes) -> Any:
+        client = http.client.HTTPConnection(server.host, server.port, timeout=SECONDS)
+        client.request("GET", target, headers=headers)
+        with contextlib.closing(client), client.getresponse() as response:
+            return json.load(response)
+
+    upgrade = {name.decode(): value for name, value in REQUEST.items() if name != b"Host"}
+    found = {target: (seen(target, **upgrade), seen(target)) for target in TARGETS}
+    assert {target: pair for target, pair in found.items() if pair[0] != pair[1]} == {}
+
+
+def test_a_path_variable_has_its_whole_value(server: Server):
+    with raw_client(server, "/ws/describe/1/a;b=c%3bd%20;?e;f") as client:
+        described = json.loads(client.receive()[1])
+    assert described["path_variables"] == {"number": "1", "word": "a;b=c;d ;"}
+    assert described["path"] == "/ws/describe/1/a;b=c;d ;"
 
 
 async def tasks(server: Server) -> int:

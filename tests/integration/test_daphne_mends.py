@@ -943,3 +943,16 @@ def test_servers_still_drop_a_slow_reader(
                 messages += 1
                 time.sleep(2)
         assert messages < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "path"),
+    [("daphne", "/target;x", "/target"), ("uvicorn", "http://a/target", "http://a/target")],
+)
+def test_servers_still_give_another_path_than_over_http(
+    name: ServerName, target: str, path: str, start_server: StartServer
+):
+    """tests/faults/test_odd_input.py has all targets, and our answer."""
+    server = start_server(name, APPLICATION, env={"DJANGO_SETTINGS_MODULE": ""})
+    with raw_client(server, f"{target}?{quote(repr([ACCEPT, 'raise']))}"):
+        assert server.wait_log(r"wanted by (\w*:?/\S+)$")[1] == path, FIXED
