@@ -54,21 +54,30 @@ def parse_origin(value: str) -> Origin | None:
 
 
 class _Handshake(HttpRequest):
-    """As much of a request as Django needs to tell and check the host."""
+    """As much of a request as Django needs to tell the scheme, and to tell and check the host."""
 
-    def __init__(self, headers: Headers) -> None:  # and no more, for it is done at every handshake
-        names = ("host", "x-forwarded-host")
-        self.META = {
-            f"HTTP_{name.upper().replace('-', '_')}": headers[name] or ""
-            for name in names
-            if name in headers
-        }
+    def __init__(self, headers: Headers, scheme: str) -> None:  # and no more: at every handshake
+        keys = ["HTTP_HOST", "HTTP_X_FORWARDED_HOST"]
+        if settings.SECURE_PROXY_SSL_HEADER:
+            keys.append(settings.SECURE_PROXY_SSL_HEADER[0])
+        names = {key: key.removeprefix("HTTP_") for key in keys}
+        self.META = {key: headers[name] or "" for key, name in names.items() if name in headers}
+        self._is_encrypted = scheme in ("wss", "https")
+
+    def _get_scheme(self) -> str:
+        return "https" if self._is_encrypted else "http"
 
 
-def problem_with(headers: Headers) -> str | None:
-    """Why a handshake with these headers is refused, for the log; ``None`` where it may go on."""
+def problem_with(headers: Headers, scheme: str = "ws") -> str | None:
+    """Why a handshake with these headers is refused, for the log; ``None`` where it may go on.
+
+    Args:
+        headers: of the request.
+        scheme: of the connection, as the server knows it.
+    """
+    request = _Handshake(headers, scheme)
     try:
-        host = _Handshake(headers).get_host()
+        host = request.get_host()
     except (DisallowedHost, KeyError):
         return f"the host {headers['host']!r} is not in ALLOWED_HOSTS"
     if "origin" not in headers:
@@ -86,6 +95,11 @@ def problem_with(headers: Headers) -> str | None:
         return f"the origin {value!r} is not in WS_ALLOWED_ORIGINS: add it there"
     if not _is_allowed_host(origin.host, host):
         return f"the origin {value!r} is not allowed by ALLOWED_HOSTS: add it to WS_ALLOWED_ORIGINS"
+    # An http page may be of whoever is in the network, and our Secure cookies would go with it.
+    # The other way round is usual: a proxy takes TLS off, and doesn't say so.
+    if origin.scheme != "https" and (origin.scheme != "http" or request.is_secure()):
+        wanted = "https" if request.is_secure() else "http or https"
+        return f"the origin {value!r} is not of {wanted}: add it to WS_ALLOWED_ORIGINS"
     if _is_other_port(origin, host):
         return f"the origin {value!r} is another port of this host: add it to WS_ALLOWED_ORIGINS"
     return None

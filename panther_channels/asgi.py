@@ -84,7 +84,7 @@ class Application:
             self._tasks.discard(task)
 
     async def _route_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = problem_with(Headers(scope["headers"]))
+        problem = problem_with(Headers(scope["headers"]), scope.get("scheme", "ws"))
         if problem is not None:
             log_refusal(problem, scope["path"])
             await receive()  # websocket.connect

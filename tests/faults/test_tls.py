@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.raw import RawClient, frame, raw_client
 from tests.faults.test_flow import GROWTH, MB, Peak
+from tests.faults.wire import request
 from tests.servers import Server, ServerName
 
 pytestmark = pytest.mark.faults
@@ -98,3 +99,18 @@ async def test_the_server_stops_meanwhile(server: Server, trust: ssl.SSLContext)
     assert server.log.count("disconnect called code=1012") == 2
     assert "Still there" not in server.log
     assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize(("scheme", "status"), [("https", 101), ("http", 403)])
+async def test_the_scheme_of_an_origin(
+    server: Server, trust: ssl.SSLContext, scheme: str, status: int
+):
+    """A page that came without TLS may be anybody's, and `Secure` cookies would go with it."""
+    address = f"{server.host}:{server.port}"
+    opening = request(b"/slow", f"Origin: {scheme}://{address}".encode(), host=address.encode())
+    reader, writer = await asyncio.open_connection(
+        server.host, server.port, ssl=trust, server_hostname="example.com"
+    )
+    writer.write(opening)
+    assert (await reader.readline()).startswith(b"HTTP/1.1 %d " % status)
+    writer.transport.abort()

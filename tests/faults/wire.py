@@ -12,9 +12,14 @@ REQUEST = {
 }
 
 
-def request(target: bytes = b"/ws/echo", *lines: bytes, method: bytes = b"GET") -> bytes:
+def request(
+    target: bytes = b"/ws/echo",
+    *lines: bytes,
+    method: bytes = b"GET",
+    host: bytes = REQUEST[b"Host"],
+) -> bytes:
     """A handshake, with more header lines than it needs."""
-    headers = (b"%s: %s" % pair for pair in REQUEST.items())
+    headers = (b"%s: %s" % pair for pair in {**REQUEST, b"Host": host}.items())
     return b"\r\n".join([b"%s %s HTTP/1.1" % (method, target), *headers, *lines, b"", b""])
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -78,6 +79,9 @@ async def test_two_origins(listed: Server):
         ("http://testserver", 101),
         ("https://evil.example", 403),
         ("null", 403),
+        ("ftp://localhost", 403),
+        ("wss://localhost", 403),
+        ("moz-extension://localhost", 403),
     ],
 )
 async def test_by_allowed_hosts(access: Server, origin: str, status: int):
@@ -88,6 +92,40 @@ async def test_by_allowed_hosts(access: Server, origin: str, status: int):
 async def test_a_page_of_this_site(access: Server):
     answer = await handshake(access, "/ws/default", [("Origin", access.url)])
     assert answer.status == 101
+
+
+FORWARDED: Headers = [("X-Forwarded-For", "1.2.3.4"), ("X-Forwarded-Proto", "https")]
+DJANGO = {"SECURE_PROXY_SSL_HEADER": ["HTTP_X_FORWARDED_PROTO", "https"]}
+OPTIONS = {
+    "daphne": ((), ("--proxy-headers",)),
+    "uvicorn": (("--no-proxy-headers",), ("--proxy-headers",)),
+}
+
+
+@pytest.mark.parametrize(
+    ("trusts", "settings", "headers", "status"),
+    [
+        (True, {}, FORWARDED, 403),
+        (False, DJANGO, FORWARDED, 403),
+        (True, {}, [], 101),
+        (False, DJANGO, [], 101),
+        (False, {}, FORWARDED, 101),  # a client's own words
+    ],
+    ids=str,
+)
+async def test_a_page_of_http_behind_a_proxy_with_tls(
+    server_name: ServerName,
+    start_access: StartAccess,
+    trusts: bool,
+    settings: dict[str, Any],
+    headers: Headers,
+    status: int,
+):
+    server = start_access(server_name, OPTIONS[server_name][trusts], **settings)
+    for scheme, expected in (("http", status), ("https", 101)):
+        origin = f"{scheme}://127.0.0.1:{server.port}"
+        answer = await handshake(server, "/ws/default", [*headers, ("Origin", origin)])
+        assert answer.status == expected
 
 
 HOSTS: list[tuple[str | None, Headers, int]] = [

@@ -12,13 +12,19 @@ from panther_channels._request import Headers
 
 
 def problem(
-    origin: str | bytes | None, *, host: str | None = "testserver", **settings: Any
+    origin: str | bytes | None,
+    *,
+    host: str | None = "testserver",
+    scheme: str = "ws",
+    further: dict[bytes, bytes] | None = None,
+    **settings: Any,
 ) -> str | None:
     pairs = [] if host is None else [(b"host", host.encode())]
+    pairs.extend((further or {}).items())
     if origin is not None:
         pairs.append((b"origin", origin if isinstance(origin, bytes) else origin.encode()))
     with override_settings(**settings):
-        return problem_with(Headers(pairs))
+        return problem_with(Headers(pairs), scheme)
 
 
 @pytest.mark.parametrize(
@@ -165,6 +171,48 @@ def test_another_port_is_another_site(origin: str, host: str, allowed: bool):
     found = problem(origin, host=host, ALLOWED_HOSTS=["testserver", "[::1]"])
     assert (found is None) is allowed
     assert allowed or "another port" in str(found)
+
+
+PROXY = {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}
+HTTPS, HTTP = {b"x-forwarded-proto": b"https, http"}, {b"x-forwarded-proto": b"http"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "options", "allowed"),
+    [
+        ("http://testserver", {}, True),
+        ("http://testserver", {"scheme": "wss"}, False),
+        ("http://testserver", {"scheme": "https"}, False),
+        ("http://testserver:443", {"scheme": "wss", "host": "testserver:443"}, False),
+        ("https://testserver", {"scheme": "wss"}, True),
+        ("HTTPS://testserver", {"scheme": "wss"}, True),
+        # Behind a proxy that takes TLS off, and doesn't say so.
+        ("https://testserver", {}, True),
+        # What Django believes of a proxy, and when it does.
+        ("http://testserver", {"further": HTTPS, **PROXY}, False),
+        ("https://testserver", {"further": HTTPS, **PROXY}, True),
+        ("http://testserver", {"further": HTTPS}, True),
+        ("http://testserver", {"further": HTTP, "scheme": "wss", **PROXY}, True),
+        ("http://testserver", {"further": HTTP, "scheme": "wss"}, False),
+        ("http://testserver", {"further": {b"x_forwarded_proto": b"https"}, **PROXY}, True),
+        ("http://testserver", {"scheme": "wss", **PROXY}, False),
+        # No page of a site.
+        *(
+            (f"{scheme}://testserver", {"scheme": connection}, False)
+            for scheme in ("ftp", "ws", "wss", "moz-extension", "file", "app", "javascript")
+            for connection in ("ws", "wss")
+        ),
+        ("moz-extension://testserver:80", {"host": "testserver:80"}, False),
+        ("ftp://testserver", {"ALLOWED_HOSTS": ["*"]}, False),
+        # Listed, it is the project's word.
+        ("http://testserver", {"scheme": "wss", "WS_ALLOWED_ORIGINS": ["http://testserver"]}, True),
+        ("moz-extension://ab-c", {"WS_ALLOWED_ORIGINS": ["moz-extension://ab-c"]}, True),
+        ("http://testserver", {"scheme": "wss", "WS_ALLOWED_ORIGINS": ["*"]}, True),
+    ],
+    ids=str,
+)
+def test_the_scheme(origin: str, options: dict[str, Any], allowed: bool):
+    assert (problem(origin, **options) is None) is allowed
 
 
 def test_without_allowed_hosts():
