@@ -23,6 +23,7 @@ from panther_channels._handshake import (
 )
 from panther_channels._inbox import Inbox
 from panther_channels._limits import LimitedSeat, take_seat
+from panther_channels._lines import shown
 from panther_channels._outside import Reachable
 from panther_channels._path_variables import parameters
 from panther_channels._state import OPEN, Ending, GoneError, Message, State, too_large
@@ -96,7 +97,7 @@ class Connection(Reachable):
             if self._socket.state is State.CONNECTING:
                 if not self._socket.is_gone:
                     what = f"{type(self).__qualname__}.connect() returned without accept()"
-                    logger.info("WebSocket %r was refused: %s.", self.scope["path"], what)
+                    logger.info("WebSocket %s was refused: %s.", shown(self.scope["path"]), what)
                 await self._close(Ending())
             if self._socket.was_accepted:
                 await self._listen()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from channels.db import database_sync_to_async
 
 from panther_channels._expiry import expiry_of
+from panther_channels._lines import shortened
 from panther_channels.exceptions import AuthenticationAPIError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class BaseAuthentication(ABC):
             reason: what is wrong, for the log; must not hold the credential.
             error: the exception to raise, ``AuthenticationAPIError`` by default.
         """
-        logger.info("%s refused a connection: %s", type(self).__name__, reason)
+        logger.info("%s refused a connection: %s", type(self).__name__, shortened(reason, 200))
         raise (error or AuthenticationAPIError)
 
 

@@ -9,6 +9,7 @@ import django.db
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from panther_channels import _database, _outage, status
+from panther_channels._lines import shown
 from panther_channels._slow import SlowClient
 from panther_channels._state import OPEN, Ending, GoneError, Socket, State, ending_for, is_refusal
 from panther_channels._watch import OVERDUE, RESTART, Vigil
@@ -61,12 +62,13 @@ class Guarded(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no t
         ending, state = ending_for(error), self._socket.state
         if isinstance(error, ChannelLayerError):
             done = "refused" if state is State.CONNECTING else "closed"
-            _outage.log.add(self.scope["path"], done, error)
+            _outage.log_end(self.scope["path"], done, error)
             await self._close(ending)
             return
         is_closing = state is OPEN and ending.code != status.WS_1011_INTERNAL_ERROR
         if is_refusal(error) and (is_closing or state in {State.CONNECTING, State.REJECTED}):
-            logger.info("WebSocket %r was refused: %r", self.scope["path"], str(error))
+            text = "WebSocket %s was refused: %s"
+            logger.info(text, shown(self.scope["path"]), shown(str(error)))
         else:
             self._log_failure(type(self).__qualname__, error)
         await self._close(ending)
@@ -74,8 +76,8 @@ class Guarded(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no t
             await _database.close_old()
 
     def _log_failure(self, what: str, error: BaseException) -> None:
-        text, path, found = "WebSocket %r, connection %s: %s failed", self.scope["path"], self._id
-        logger.error(text, path, found or "(not accepted)", what, exc_info=error)
+        text, path, found = "WebSocket %s, connection %s: %s failed", self.scope["path"], self._id
+        logger.error(text, shown(path), found or "(not accepted)", what, exc_info=error)
 
     async def _close(self, ending: Ending) -> None:
         if self._slow is not None and self._socket.state is OPEN:

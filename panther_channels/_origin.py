@@ -6,7 +6,6 @@ browser.
 """
 
 import logging
-import time
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -17,15 +16,12 @@ from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 from panther_channels import conf
+from panther_channels._lines import Repeats, shown
 from panther_channels._request import Headers
 
-logger = logging.getLogger("panther_channels")
-
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_LOG_INTERVAL = 60.0  # seconds between two lines on one origin
-_MOST_LOGGED = 1000  # origins remembered for that
 
-_logged: dict[str, float] = {}
+_refusals = Repeats(logging.getLogger("panther_channels"), logging.WARNING, interval=60.0)
 
 
 class Origin(NamedTuple):
@@ -79,29 +75,29 @@ def problem_with(headers: Headers, scheme: str = "ws") -> str | None:
     try:
         host = request.get_host()
     except (DisallowedHost, KeyError):
-        return f"the host {headers['host']!r} is not in ALLOWED_HOSTS"
+        return f"the host {shown(headers['host'])} is not in ALLOWED_HOSTS"
     if "origin" not in headers:
         return None
     value = headers["origin"] or ""
-    origin = parse_origin(value)
+    origin, named = parse_origin(value), f"the origin {shown(value)}"
     allowed = conf.allowed_origins()
     if allowed is not None and "*" in allowed:
         return None
     if origin is None:
-        return f"the origin {value!r} is none"
+        return f"{named} is none"
     if allowed is not None:
         if any(_matches(origin, pattern) for pattern in allowed):
             return None
-        return f"the origin {value!r} is not in WS_ALLOWED_ORIGINS: add it there"
+        return f"{named} is not in WS_ALLOWED_ORIGINS: add it there"
     if not _is_allowed_host(origin.host, host):
-        return f"the origin {value!r} is not allowed by ALLOWED_HOSTS: add it to WS_ALLOWED_ORIGINS"
+        return f"{named} is not allowed by ALLOWED_HOSTS: add it to WS_ALLOWED_ORIGINS"
     # An http page may be of whoever is in the network, and our Secure cookies would go with it.
     # The other way round is usual: a proxy takes TLS off, and doesn't say so.
     if origin.scheme != "https" and (origin.scheme != "http" or request.is_secure()):
         wanted = "https" if request.is_secure() else "http or https"
-        return f"the origin {value!r} is not of {wanted}: add it to WS_ALLOWED_ORIGINS"
+        return f"{named} is not of {wanted}: add it to WS_ALLOWED_ORIGINS"
     if _is_other_port(origin, host):
-        return f"the origin {value!r} is another port of this host: add it to WS_ALLOWED_ORIGINS"
+        return f"{named} is another port of this host: add it to WS_ALLOWED_ORIGINS"
     return None
 
 
@@ -138,11 +134,4 @@ def _is_other_port(origin: Origin, own_host: str) -> bool:
 
 def log_refusal(problem: str, path: str) -> None:
     """Log a refusal, the same one at most once a minute: anybody can ask for more."""
-    now = time.monotonic()
-    if now - _logged.get(problem, -_LOG_INTERVAL) < _LOG_INTERVAL:
-        return
-    for known in [item for item, then in _logged.items() if now - then >= _LOG_INTERVAL]:
-        del _logged[known]
-    if len(_logged) < _MOST_LOGGED:
-        _logged[problem] = now
-        logger.warning("WebSocket %r was refused: %s.", path, problem)
+    _refusals.add(problem, f"WebSocket {shown(path)} was refused: {problem}.")

@@ -3,19 +3,18 @@
 import asyncio
 import logging
 import sys
-import time
 from collections.abc import Awaitable
 from typing import Any
 
+from panther_channels._lines import Repeats, shown
 from panther_channels.exceptions import ChannelLayerError
-
-logger = logging.getLogger("panther_channels")
 
 #: Seconds for a step of a handshake. daphne gives a client up after five.
 TO_JOIN = 1.5
 #: Seconds for an outside send or close.
 TO_SEND = 5.0
-_LOG_INTERVAL = 10.0  # seconds between two lines on connections that end because of it
+
+_ends = Repeats(logging.getLogger("panther_channels"), logging.ERROR, interval=10.0)
 
 
 def is_trouble(error: BaseException) -> bool:
@@ -43,27 +42,12 @@ async def limited(answer: Awaitable[Any], seconds: float | None) -> Any:
         raise ChannelLayerError(str(error) or f"no answer {limit}") from error
 
 
-class Log:
-    """Says that a connection was refused or closed because of an outage: not once for each."""
+def log_end(path: str, done: str, error: ChannelLayerError) -> None:
+    """Log that a connection was refused or closed because of an outage: not once for each.
 
-    def __init__(self) -> None:
-        self._next_at = 0.0
-        self._unsaid = 0
-
-    def add(self, path: str, done: str, error: ChannelLayerError) -> None:
-        """Log a line, or count what isn't said.
-
-        Args:
-            path: the path of the connection.
-            done: what was done to it.
-            error: why.
-        """
-        if time.monotonic() < self._next_at:
-            self._unsaid += 1
-            return
-        also = f" {self._unsaid} others since the last such line." if self._unsaid else ""
-        logger.error("WebSocket %r was %s: %s%s", path, done, error, also)
-        self._next_at, self._unsaid = time.monotonic() + _LOG_INTERVAL, 0
-
-
-log = Log()
+    Args:
+        path: the path of the connection.
+        done: what was done to it.
+        error: why.
+    """
+    _ends.add(str(error), f"WebSocket {shown(path)} was {done}: {error}")

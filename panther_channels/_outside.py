@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from channels.exceptions import InvalidChannelLayerError
+
 from panther_channels import _database, _outage, conf, status
 from panther_channels._encoding import checked_text, from_event
 from panther_channels._expiry import deadlines, expiry_of
@@ -12,6 +14,7 @@ from panther_channels._inbox import Inbox, event_handler, is_ours
 from panther_channels._slow import SlowClient
 from panther_channels._state import OPEN
 from panther_channels.connections import EVENT_TYPE, check_close, close_event, find_channel_layer
+from panther_channels.exceptions import ChannelLayerError
 
 logger = logging.getLogger("panther_channels")
 
@@ -37,7 +40,10 @@ class Reachable(Guarded):
             return
         self._is_attached = True
         self._slow = SlowClient(self._socket)
-        layer = find_channel_layer()
+        try:
+            layer = find_channel_layer()
+        except InvalidChannelLayerError as error:  # a backend that isn't there, or not installed
+            raise ChannelLayerError(str(error)) from error
         if layer is not None:
             self.channel_layer = layer
             self.channel_name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)

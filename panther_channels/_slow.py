@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from panther_channels import _transport, conf, status
+from panther_channels._lines import shown
 from panther_channels._state import OPEN, Ending, Socket, State
 
 logger = logging.getLogger("panther_channels")
@@ -75,8 +76,8 @@ class SlowClient:
 
     def _log(self, why: str) -> None:
         logger.warning(
-            "WebSocket %r, connection %s: %s, %s; it is closed with 1013.",
-            self._socket.scope["path"],
+            "WebSocket %s, connection %s: %s, %s; it is closed with 1013.",
+            shown(self._socket.scope["path"]),
             self._id or "(not accepted)",
             _REASON,
             why,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from panther_channels import status
 from panther_channels._denial import deny
+from panther_channels._lines import shown
 from panther_channels.exceptions import BaseError, ChannelLayerError, WebsocketError
 
 logger = logging.getLogger("panther_channels")
@@ -132,7 +133,7 @@ class Socket:
         except GoneError:
             pass
         except Exception:
-            logger.exception("The server took no close frame for %r", self.scope["path"])
+            logger.exception("The server took no close frame for %s", shown(self.scope["path"]))
 
     async def _accept_and_close(self, ending: Ending, subprotocol: str | None) -> None:
         # A browser's script sees nothing of a refused handshake, but the code of a closed socket.

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from panther_channels import conf, status
+from panther_channels._lines import shown
 from panther_channels._lookout import Lookout
 from panther_channels._loops import OnePerLoop
 from panther_channels._pulse import Pulse
@@ -72,8 +73,8 @@ class Vigil:
         self._cancels = 0  # how often by others before
 
     def __str__(self) -> str:
-        path = self.socket.scope["path"]
-        return f"{self._name} (WebSocket {path!r}, connection {self.id or '(not accepted)'})"
+        path = shown(self.socket.scope["path"])
+        return f"{self._name} (WebSocket {path}, connection {self.id or '(not accepted)'})"
 
     def look(self, now: float) -> None:
         """Cut off the hook that is running, where its time is over."""

@@ -16,6 +16,7 @@ from django.urls.resolvers import RegexPattern
 from panther_channels import conf, status
 from panther_channels._denial import Receive, Send, deny, respond
 from panther_channels._handshake import consumers_of, questions
+from panther_channels._lines import shown
 from panther_channels._origin import log_refusal, problem_with
 from panther_channels._request import Headers
 from panther_channels._watch import watch
@@ -139,7 +140,7 @@ def _matches(routes: Any, path: str) -> bool:
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    logger.info("No WebSocket URL matches the path %r.", scope["path"])
+    logger.info("No WebSocket URL matches the path %s.", shown(scope["path"]))
     await receive()  # websocket.connect
     await deny(scope, receive, send, status.HTTP_404_NOT_FOUND, "Not Found")
 

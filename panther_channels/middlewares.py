@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from panther_channels._lines import shortened
+
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket
 
@@ -46,7 +48,7 @@ class WebsocketMonitoringMiddleware(WebsocketMiddleware):
     async def __call__(self, connection: "Websocket") -> "Websocket":
         """Log around the connection."""
         start = time.perf_counter()
-        path, client = repr(connection.path)[1:-1], connection.client
+        path, client = shortened(repr(connection.path)[1:-1]), connection.client
         self.logger.info("WS | %s | %s | - | %s", path, client, connection.state)
         try:
             return await self.dispatch(connection=connection)

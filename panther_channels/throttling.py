@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
+from panther_channels._lines import shown
 from panther_channels.exceptions import ThrottlingAPIError
 
 logger = logging.getLogger("panther_channels")
@@ -61,7 +62,7 @@ class Throttle:
             elif not self.drop:
                 raise ThrottlingAPIError(f"more than {rate} messages in {seconds:g} s")
             elif count == rate + 1:
-                text = "WebSocket %r: messages above %d in %g s are dropped."
-                logger.info(text, path, rate, seconds)
+                text = "WebSocket %s: messages above %d in %g s are dropped."
+                logger.info(text, shown(path), rate, seconds)
 
         return limited

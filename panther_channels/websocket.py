@@ -13,6 +13,7 @@ from panther_channels import status
 from panther_channels._consumer import Connection
 from panther_channels._encoding import to_json
 from panther_channels._handshake import problem_with_names
+from panther_channels._lines import shown
 from panther_channels._request import Address, Headers, query_params
 from panther_channels._state import OPEN, Ending, State
 from panther_channels._tasks import Tasks
@@ -197,7 +198,8 @@ class Websocket(Connection):
         check_close(code, reason)
         if self._socket.state is State.CONNECTING:
             # Of the client's side, there is at most the reason in the answer.
-            logger.info("WebSocket %r was refused by close(%d, %r).", self.path, code, reason)
+            text = "WebSocket %s was refused by close(%d, %s)."
+            logger.info(text, shown(self.path), code, shown(reason))
         await self._close(Ending(code, reason, detail=reason or Ending().detail))
 
     async def refresh_token(self, token: str) -> None:

@@ -13,12 +13,23 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from panther_channels.exceptions import ChannelLayerError
+
 # Bytes of a Unix socket's path: sun_path less the zero at its end.
 _MAX_PATH = 107 if sys.platform.startswith("linux") else 103
 # The directory may hold other files, which are none of our business.
 _OURS = re.compile(r"panther-[0-9a-f]{12}", re.ASCII)
 _LONGEST_NAME = len("/.panther-0123456789ab")
 _SETTING = 'CHANNEL_LAYERS[...]["CONFIG"]["directory"]'
+
+
+class UnusableDirectoryError(ImproperlyConfigured, ChannelLayerError):
+    """For who sends from outside a mistake in the settings; for a connection, trouble of the layer.
+
+    That is logged once for many clients, who are told to try again later.
+    """
+
+    __str__ = Exception.__str__  # it is clear by itself
 
 
 class Directory:
@@ -34,13 +45,13 @@ class Directory:
 
     def __init__(self, path: Any = None) -> None:
         if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
-            raise ImproperlyConfigured(
+            raise UnusableDirectoryError(
                 "LocalChannelLayer needs Unix sockets, which this system doesn't have: use "
                 "channels_redis.pubsub.RedisPubSubChannelLayer."
             )
         self.path = str(Path(path).absolute()) if path else _default()
         if (size := len(os.fsencode(self.path)) + _LONGEST_NAME) > _MAX_PATH:
-            raise ImproperlyConfigured(
+            raise UnusableDirectoryError(
                 f"{self.path!r} is too long for the sockets of LocalChannelLayer: with their names "
                 f"{size} bytes, of {_MAX_PATH} that the system allows. Set {_SETTING} to a shorter "
                 "one."
@@ -55,7 +66,7 @@ class Directory:
         try:
             Path(self.path).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise ImproperlyConfigured(
+            raise UnusableDirectoryError(
                 f"The directory of LocalChannelLayer can't be made: {error}. Set {_SETTING} to one "
                 "that can."
             ) from error
@@ -81,7 +92,7 @@ class Directory:
             found = os.lstat(self.path)
             problem = _problem(self.path, found)
             if problem is not None:
-                raise ImproperlyConfigured(problem)
+                raise UnusableDirectoryError(problem)
             return set(filter(_OURS.fullmatch, os.listdir(self.path)))  # noqa: PTH208 - per message
         except FileNotFoundError:
             return set()
@@ -122,7 +133,7 @@ class Directory:
 def _default() -> str:
     base = getattr(settings, "BASE_DIR", None)
     if base is None:
-        raise ImproperlyConfigured(
+        raise UnusableDirectoryError(
             "LocalChannelLayer needs a directory that all processes of the project find: set "
             f"BASE_DIR, or {_SETTING}."
         )

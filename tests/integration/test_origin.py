@@ -162,6 +162,22 @@ async def test_a_refusal_is_logged_once(listed: Server):
         assert log.count(f"WebSocket '/ws/default' was refused: {refusal(origin)}.") == 1
 
 
+async def test_a_flood_of_refusals_hides_no_other(listed: Server):
+    origins = [f"https://{number}{'a' * 6700}.example" for number in range(1005)]
+    honest, mark = "https://honest.example", listed.mark()
+    for number in range(0, len(origins), 20):
+        ends = [
+            handshake(listed, f"/ws/{'b' * 500}", [("Origin", origin)])
+            for origin in origins[number : number + 20]
+        ]
+        assert {answer.status for answer in await asyncio.gather(*ends)} == {403}
+    await handshake(listed, "/ws/default", [("Origin", honest)])
+    await asyncio.to_thread(listed.wait_log, refusal(honest), since=mark)
+    lines = [line for line in listed.log[mark:].splitlines() if "WebSocket '/ws/bbb" in line]
+    assert len(lines) == len(origins)
+    assert max(map(len, lines)) < 280
+
+
 @pytest.fixture
 def page(chromium: str) -> Iterator[Page]:
     """Not for longer than a test: no async test can run while Playwright's loop does."""

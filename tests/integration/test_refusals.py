@@ -4,12 +4,17 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from channels.exceptions import InvalidChannelLayerError
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
 from playwright.sync_api import Page, expect, sync_playwright
 
+from panther_channels.websocket import send_message_to_websocket
 from tests.browser.conftest import ARGUMENTS, PATIENCE
 from tests.integration.access.client import (
     SECONDS,
@@ -22,7 +27,7 @@ from tests.integration.access.client import (
     received,
 )
 from tests.integration.conftest import StartAccess
-from tests.servers import Server
+from tests.servers import Server, ServerName
 
 pytestmark = pytest.mark.usefixtures("clients")
 
@@ -80,6 +85,34 @@ async def test_many_refusals_leave_nothing(access: Server):
         await asyncio.sleep(0.05)
     assert "Traceback" not in log
     assert "ERROR" not in log
+
+
+@pytest.mark.parametrize("what", ["directory", "backend"])
+async def test_a_layer_that_cannot_be_used(
+    server_name: ServerName, start_access: StartAccess, site: Site, folder: Path, what: str
+):
+    """One line for all, and for who sends from outside an error that says what to do."""
+    folder.chmod(0o777)  # noqa: ASYNC240 - a test
+    layers = {
+        "directory": {
+            "BACKEND": "panther_channels.layers.LocalChannelLayer",
+            "CONFIG": {"directory": str(folder)},
+        },
+        "backend": {"BACKEND": "no.such.Layer"},
+    }
+    problem = {"directory": f"The directory '{folder}' of", "backend": "no.such.Layer"}[what]
+    server = start_access(server_name, CHANNEL_LAYERS={"default": layers[what]})
+    for _ in range(10):
+        assert (await handshake(server, "/ws/default")).status == 503
+        client = await connected(server, f"/ws/coded?authorization={site.token()}")
+        assert await closed(client) == (1013, "try again later")
+    assert server.log.count(problem) == 1
+    assert "Traceback" not in server.log
+    with (
+        override_settings(CHANNEL_LAYERS={"default": layers[what]}),
+        pytest.raises((ImproperlyConfigured, InvalidChannelLayerError), match=problem),
+    ):
+        await send_message_to_websocket("0" * 32, "hello")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What an exception of a hook does."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -270,7 +271,7 @@ async def test_a_layer_in_trouble_refuses_the_handshake(
     async def silent(*arguments):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(_outage, "log", _outage.Log())
+    monkeypatch.setattr(_outage._ends, "_known", OrderedDict())
     monkeypatch.setattr(_outage, "TO_JOIN", 0.05)
     monkeypatch.setattr(_inbox, "TO_JOIN", 0.05)
     monkeypatch.setattr(layer, name, failing if how == "failing" else silent)

@@ -1,4 +1,5 @@
 import logging
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -268,38 +269,40 @@ def test_no_bytes_raise(origin: bytes, host: bytes):
     assert found is not None or any(name in origin.lower() for name in allowed)
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [1000.0]
-    monkeypatch.setattr("panther_channels._origin.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(_origin, "_logged", {})
-    return now
-
-
-def test_a_refusal_is_logged_once_a_minute(clock: list[float], caplog: pytest.LogCaptureFixture):
+def test_a_refusal_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """tests/unit/test_lines.py says when again."""
+    monkeypatch.setattr(_origin._refusals, "_known", OrderedDict())
     for path in ("/a", "/b"):
         log_refusal("the one", path)
     log_refusal("the other", "/c")
-    clock[0] += 59
-    log_refusal("the one", "/d")
-    clock[0] += 2
-    log_refusal("the one", "/e")
     assert [record.getMessage() for record in caplog.records] == [
         "WebSocket '/a' was refused: the one.",
         "WebSocket '/c' was refused: the other.",
-        "WebSocket '/e' was refused: the one.",
     ]
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
-def test_a_flood_is_neither_remembered_nor_logged(
-    clock: list[float], caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"origin": f"https://{'a' * 6700}"},
+        {"origin": "a" * 6700},
+        {"origin": f"https://testserver:{'0' * 6700}1"},
+        {"origin": f"ftp{'p' * 6700}://testserver"},
+        {"origin": f"https://{'a' * 6700}", "WS_ALLOWED_ORIGINS": []},
+        {"origin": None, "host": "a" * 6700},
+        {"origin": "\x7f" * 6700},
+    ],
+    ids=lambda refused: str(refused)[:40],
+)
+def test_a_line_is_short(
+    refused: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    for number in range(5000):
-        log_refusal(f"origin {number}", "/")
-    assert len(_origin._logged) <= 1000
-    assert len(caplog.records) <= 1000
-    clock[0] += 61
-    log_refusal("origin 4999", "/")
-    assert len(_origin._logged) == 1
-    assert "origin 4999" in caplog.records[-1].getMessage()
+    monkeypatch.setattr(_origin._refusals, "_known", OrderedDict())
+    found = problem(**refused)
+    assert found is not None
+    log_refusal(found, f"/{'a' * 6700}")
+    assert len(caplog.messages) == 1
+    assert len(caplog.messages[0]) < 250

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import sys
+from collections import OrderedDict
 from collections.abc import Awaitable
 from typing import Any
 
@@ -73,13 +74,13 @@ async def test_who_is_cancelled_is_cancelled():
 
 
 def test_one_line_for_many(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
-    log, error = _outage.Log(), ChannelLayerError("gone")
-    for _ in range(4):
-        log.add("/ws", "refused", error)
-    monkeypatch.setattr(log, "_next_at", 0.0)
-    log.add("/ws", "closed", error)
-    first = "WebSocket '/ws' was refused: The channel layer failed: gone."
-    assert [record.getMessage() for record in caplog.records] == [
-        first,
-        f"{first.replace('refused', 'closed')} 3 others since the last such line.",
+    monkeypatch.setattr(_outage._ends, "_known", OrderedDict())
+    error = ChannelLayerError("gone")
+    for done in ("refused", "refused", "closed"):
+        _outage.log_end("/ws", done, error)
+    _outage.log_end("/ws", "closed", ChannelLayerError("silent"))
+    assert caplog.messages == [
+        "WebSocket '/ws' was refused: The channel layer failed: gone.",
+        "WebSocket '/ws' was closed: The channel layer failed: silent.",
     ]
+    assert {record.levelname for record in caplog.records} == {"ERROR"}
