@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from channels.db import database_sync_to_async
@@ -27,6 +27,10 @@ class BaseAuthentication(ABC):
     Set the class, an instance of it, or a list of them as ``auth`` of a
     :class:`GenericWebsocket`, or as the setting ``WS_AUTHENTICATION``.
     """
+
+    #: Names of headers in which the credential comes; what servers log of these is masked.
+    #: ``Authorization``, cookies, subprotocols and simplejwt's header always are.
+    credential_headers: Collection[str] = ()
 
     @abstractmethod
     async def __call__(self, connection: "Websocket") -> Any:

@@ -1,6 +1,7 @@
-"""Keeps tokens in URLs out of the log: masks the values of query parameters in others' lines.
+"""Keeps credentials out of the log: masks them in the lines of others.
 
-uvicorn writes the query of every request and every WebSocket, others that of requests. A filter on
+uvicorn writes the query of every request and every WebSocket, others that of requests; at its level
+DEBUG uvicorn has the headers and frames of WebSockets, too. A filter on
 their loggers changes the record before any handler sees it. daphne's access log is no logger:
 ``servers/daphne.py`` masks its lines.
 """
@@ -9,11 +10,14 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 _MASK = "***"
 _PARAMETERS = frozenset({"authorization", "access_token", "token"})
+_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "cookie", "set-cookie", "sec-websocket-protocol"}
+)
 _LOGGERS = (
     "uvicorn.error",  # WebSockets
     "uvicorn.access",
@@ -29,19 +33,32 @@ _CLOSING = "\"')]}>,;"
 
 # Which the websockets library writes at level DEBUG.
 _HEADER_LINES = ("< %s: %s", "> %s: %s")
-_HEADERS = {"authorization", "cookie", "set-cookie", "sec-websocket-protocol"}
+_FRAME_LINES = ("< %s", "> %s")
+# Which autobahn says of a subprotocol, from daphne -v 2 on.
+_DUPLICATE = re.compile(r'(duplicate protocol ").*(" specified)')
 
-_further_names: Callable[[], Iterable[str]] = tuple
 
+class Secrets(NamedTuple):
+    """Where a project has credentials, beside the usual places; asked for every line.
 
-def install(names: Callable[[], Iterable[str]]) -> None:
-    """Adds the filter to the loggers of the servers; where it is already, it stays.
-
-    Args:
-        names: gives the names of further parameters, and is asked for every line with a query.
+    Attributes:
+        parameters: names of query parameters.
+        headers: names of headers, in any spelling.
+        are_in_frames: whether clients send them in messages.
     """
-    global _further_names
-    _further_names = names
+
+    parameters: Callable[[], Iterable[str]] = tuple
+    headers: Callable[[], Iterable[str]] = tuple
+    are_in_frames: Callable[[], bool] = bool
+
+
+_secrets = Secrets()
+
+
+def install(secrets: Secrets) -> None:
+    """Adds the filter to the loggers of the servers; where it is already, it stays."""
+    global _secrets
+    _secrets = secrets
     for logger in map(logging.getLogger, _LOGGERS):
         if not any(isinstance(present, RedactCredentials) for present in logger.filters):
             logger.addFilter(RedactCredentials())
@@ -54,9 +71,16 @@ class RedactCredentials(logging.Filter):
         """Masks arguments one by one: uvicorn's formatter wants the five of an access line."""
         arguments: Any = record.args
         if record.msg in _HEADER_LINES and isinstance(arguments, tuple) and len(arguments) == 2:
-            name, value = arguments
-            record.args = (name, _MASK if str(name).lower() in _HEADERS else value)
-            return True
+            name = arguments[0]
+            if is_secret(str(name)):
+                record.args = (name, _MASK)
+                return True
+        elif record.msg in _FRAME_LINES and isinstance(arguments, tuple) and len(arguments) == 1:
+            arguments = (_without_payload(arguments[0]),)
+        elif record.exc_info and isinstance(record.msg, str) and record.msg.startswith("! "):
+            # A handshake that websockets can't read; the exception shows the header.
+            record.msg = f"{record.msg}: {type(record.exc_info[1]).__name__}"
+            record.exc_info = None
         if isinstance(arguments, Mapping):
             record.args = {key: _redacted(value) for key, value in arguments.items()}
         elif isinstance(arguments, tuple):
@@ -67,7 +91,8 @@ class RedactCredentials(logging.Filter):
             record.msg = _redacted(record.msg)
             return True
         # A name may stand in the text, and its value in the arguments.
-        if (redacted := redact(message)) != message:
+        redacted = _DUPLICATE.sub(rf"\1{_MASK}\2", redact(message))
+        if redacted != message:
             record.msg, record.args = redacted, ()
         return True
 
@@ -83,11 +108,36 @@ def redact(text: str) -> str:
     return "".join(_masked(part, names) for part in _SEPARATORS.split(text))
 
 
+def is_secret(header: str) -> bool:
+    """Whether the value of a header is a credential, or may hold one. Never raises."""
+    names = set(_HEADERS)
+    with suppress(Exception):  # no line is lost for a caller's mistake
+        names.update(_header(name) for name in _secrets.headers())
+    return _header(header) in names
+
+
+def _header(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 def _names() -> set[str]:
     names = set(_PARAMETERS)
-    with suppress(Exception):  # no line is lost for a caller's mistake
-        names.update(str(name).casefold() for name in _further_names())
+    with suppress(Exception):
+        names.update(str(name).casefold() for name in _secrets.parameters())
     return names
+
+
+def _without_payload(frame: Any) -> Any:
+    """A frame of the websockets library: its message may be a fresh token."""
+    name = getattr(getattr(frame, "opcode", None), "name", "")
+    if name not in ("TEXT", "BINARY", "CONT"):
+        return frame
+    try:
+        is_plain = not _secrets.are_in_frames()
+    except Exception:  # noqa: BLE001 - what isn't known is masked
+        is_plain = False
+    more = "" if frame.fin else ", continued"
+    return frame if is_plain else f"{name} {_MASK} [{len(frame.data)} bytes{more}]"
 
 
 def _masked(part: str, names: set[str]) -> str:

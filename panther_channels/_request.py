@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-# Values that must not reach a log by printing the headers.
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization", "sec-websocket-protocol"})
+from panther_channels._logs import is_secret
 
 
 class Headers:
@@ -45,7 +44,7 @@ class Headers:
         return len(self._values)
 
     def __repr__(self) -> str:
-        shown = (f"{k}={'***' if k in _SECRET else v}" for k, v in self._values.items())
+        shown = (f"{k}={'***' if is_secret(k) else v}" for k, v in self._values.items())
         return f"Headers({', '.join(shown)})"
 
     def get_cookies(self) -> dict[str, str]:

@@ -2,17 +2,20 @@
 
 import logging
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
-from panther_channels import _logs, status
-from panther_channels.authentications import QueryParamJWTAuthentication
+from panther_channels import _logs, conf, status
+from panther_channels._handshake import questions
+from panther_channels.authentications import BaseAuthentication, QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
 from panther_channels.connections import close_event, find_channel_layer, is_user, user_group
 from panther_channels.sync import deliver_soon
@@ -30,7 +33,7 @@ class PantherChannelsConfig(AppConfig):
         """Called by Django when the settings are there."""
         for check in CHECKS:
             checks.register(check, checks.Tags.urls)
-        _logs.install(_token_parameters)
+        _logs.install(_logs.Secrets(_token_parameters, _credential_headers, _take_fresh_tokens))
         # Of all models: what is saved as a proxy of the user model is a user, too.
         post_save.connect(_saved, dispatch_uid="panther_channels")
         post_delete.connect(_deleted, dispatch_uid="panther_channels")
@@ -52,13 +55,44 @@ class PantherChannelsConfig(AppConfig):
 
 def _token_parameters() -> set[str]:
     """The names of all query parameters that carry tokens."""
-    names: set[str] = set()
-    kinds = [QueryParamJWTAuthentication]
-    while kinds:
-        kind = kinds.pop()
-        names.add(kind.parameter)
-        kinds.extend(kind.__subclasses__())
+    return {kind.parameter for kind in _kinds(QueryParamJWTAuthentication)}
+
+
+def _credential_headers() -> set[str]:
+    """The names of all headers that carry credentials, beside those that always do."""
+    simplejwt = getattr(settings, "SIMPLE_JWT", None) or {}
+    names = {simplejwt.get("AUTH_HEADER_NAME", "").removeprefix("HTTP_")}
+    for authentication in (*_kinds(BaseAuthentication), *_authentications()):
+        headers = getattr(authentication, "credential_headers", ())
+        names.update([headers] if isinstance(headers, str) else headers)
     return names
+
+
+def _take_fresh_tokens() -> bool:
+    """Whether an authentication takes tokens out of messages, by ``refresh_token()``."""
+    return any(
+        # Of a property, it isn't known what it gives.
+        hasattr(authentication, "refresh") or isinstance(authentication, property | classmethod)
+        for authentication in _authentications()
+    )
+
+
+def _authentications() -> Iterator[Any]:
+    """What is set for WebSockets, of whatever kind it is."""
+    with suppress(ImproperlyConfigured):
+        yield from questions(conf.authentication())
+    if "panther_channels.websocket" in sys.modules:  # else there are none
+        from panther_channels.websocket import Websocket
+
+        for kind in _kinds(Websocket):
+            yield from questions(kind.declared("auth"))
+
+
+def _kinds(base: Any) -> Iterator[Any]:
+    """A class and all that are derived from it."""
+    yield base
+    for kind in base.__subclasses__():
+        yield from _kinds(kind)
 
 
 def _saved(*, instance: Any, created: bool, using: str, **_kwargs: Any) -> None:

@@ -194,12 +194,16 @@ class DRFAuthentication(BaseAuthentication):
 
     It is given the handshake as a GET request, and runs in the thread for database work.
 
+    If that reads another header than ``Authorization``, name it in an attribute
+    ``credential_headers`` of the class.
+
     Args:
         authentication: the class, or an instance of it.
     """
 
     def __init__(self, authentication: Any) -> None:
         self._authentication = authentication() if callable(authentication) else authentication
+        self.credential_headers = getattr(self._authentication, "credential_headers", ())
 
     async def __call__(self, connection: "Websocket") -> Any:
         """Ask the class, and refuse where it raises."""

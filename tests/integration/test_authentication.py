@@ -472,3 +472,41 @@ async def test_no_credential_in_a_verbose_log(
     await asyncio.to_thread(server.terminate)
     assert "/ws/query" in server.log
     assert site.leaks(server) == []
+
+
+async def test_no_credential_of_another_place_in_a_verbose_log(
+    server_name: ServerName, site: Site, start_server: StartServer, start_access: StartAccess
+):
+    """Headers that the project's authentications read, frames, and subprotocols that are wrong."""
+    environment = start_access(
+        server_name, SIMPLE_JWT={"AUTH_HEADER_NAME": "HTTP_X_ACCESS_TOKEN"}
+    ).env
+    server = start_server(
+        server_name,
+        "tests.integration.access.asgi:application",
+        env=environment,
+        args={"uvicorn": ("--log-level", "trace"), "daphne": ("-v", "3")}[server_name],
+    )
+    alice = site.ids["alice"]
+    for target, name, value in (
+        ("/ws/header", "X-Access-Token", f"Bearer {site.token()}"),
+        ("/ws/simplejwt", "X-Access-Token", f"Bearer {site.token()}"),
+        ("/ws/key", "X-Api-Key", site.secret(f"a-secret-of-a-project-{alice}")),
+        ("/ws/rest-key", "X-Rest-Key", site.secret(f"another-secret-of-it-{alice}")),
+    ):
+        assert (await who(server, target, [(name, value)]))["user"] == "alice"
+    header = [("X-Access-Token", f"Bearer {site.token()}")]
+    async with connected(server, "/ws/header", header) as client:
+        await received(client)
+        await client.send(f"try {site.secret('0123456789abcdef0123456789abcdef01234567')}")
+        assert await received(client) == "Authentication Error"
+        await client.send(f"refresh {site.token()}")
+        assert await received(client) == "refreshed"
+    for offered in ("bearer, {}==;", "bearer {}", "bearer, {0}, {0}"):
+        wrong = offered.format(site.token()).encode()
+        await handshake(server, "/ws/subprotocol", [("Sec-WebSocket-Protocol", wrong)])
+    await asyncio.to_thread(server.terminate)
+    assert site.leaks(server) == []
+    if server_name == "uvicorn":
+        for line in ("< x-access-token: ***", "< TEXT *** [", "> TEXT *** [", "< host: 127"):
+            assert line in server.log

@@ -68,3 +68,6 @@ async def test_no_token_in_the_log(server: Server, query: str):
     if server.name == "uvicorn":
         for path in ("/ws/echo", *STATUSES):
             assert f'"WebSocket {path}?{masked}" ' in log
+    if "DEBUG" in log and server.name == "uvicorn":
+        # In this project no message can be a token.
+        assert "< TEXT 'hello' [5 bytes]" in log

@@ -1,16 +1,28 @@
 """What is masked in log lines; tests/integration/test_logs.py reads the servers' own."""
 
 import logging
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import pytest
+from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.logging import AccessFormatter
+from websockets.exceptions import InvalidHeader
+from websockets.frames import Frame, Opcode
 
-from panther_channels import _logs
-from panther_channels._logs import RedactCredentials, install, redact
+from panther_channels import _logs, apps
+from panther_channels._logs import RedactCredentials, Secrets, install, is_secret, redact
+from panther_channels._request import Headers
+from panther_channels.authentications import (
+    BaseAuthentication,
+    DRFAuthentication,
+    JWTAuthentication,
+    SessionAuthentication,
+)
+from panther_channels.websocket import GenericWebsocket, Websocket
+from tests.names import name_of
 
 NAMES = ("authorization", "access_token", "token", "ticket", "a token", "auth[key]")
 # Nothing that the rest of a line holds, and nothing that ends a value or stands after one.
@@ -24,7 +36,7 @@ def loggers(monkeypatch: pytest.MonkeyPatch) -> list[logging.Logger]:
     found = [logging.getLogger(name) for name in _logs._LOGGERS]
     for logger in found:
         monkeypatch.setattr(logger, "filters", [])
-    monkeypatch.setattr(_logs, "_further_names", tuple)
+    monkeypatch.setattr(_logs, "_secrets", Secrets())
     return found
 
 
@@ -66,7 +78,7 @@ def test_redact(text: str, redacted: str):
 @pytest.mark.parametrize("query", ["ticket=x", "a+token=x", "a%20token=x", "auth[key]=x"])
 def test_further_names(query: str):
     assert redact(f"/ws?{query}&y=1") == f"/ws?{query}&y=1"
-    install(lambda: NAMES)
+    install(Secrets(lambda: NAMES))
     assert redact(f"/ws?{query}&y=1") == f"/ws?{query[:-1]}***&y=1"
 
 
@@ -74,7 +86,7 @@ def test_names_that_cannot_be_had():
     def names() -> list[str]:
         raise RuntimeError
 
-    install(names)
+    install(Secrets(names))
     assert redact("/ws?token=x") == "/ws?token=***"
 
 
@@ -88,7 +100,7 @@ def test_redact_never_raises_and_is_done_at_once(text: str):
 def test_no_token_is_left(
     name: str, others: list[str], token: str, encoded: bool, data: st.DataObject
 ):
-    install(lambda: NAMES)
+    install(Secrets(lambda: NAMES))
     name = "".join(f"%{ord(char):02X}" for char in name) if encoded else quote(name, safe="[]")
     rest = [quote(other, errors="replace") for other in others]
     place = data.draw(st.integers(0, len(rest)))
@@ -125,6 +137,121 @@ def test_filter(msg: object, args: tuple[Any, ...], message: str):
     filtered = record(msg, *args)
     assert RedactCredentials().filter(filtered) is True
     assert filtered.getMessage() == message
+
+
+SECRETS = Secrets(headers=lambda: ["X_ACCESS_TOKEN"], are_in_frames=lambda: True)
+DUPLICATE = "failing WebSocket opening handshake ('duplicate protocol \"{}\" specified in HTTP …')"
+
+
+@pytest.mark.parametrize(
+    ("msg", "args", "message"),
+    [
+        ("< %s: %s", ("X-Access-Token", "secret"), "< X-Access-Token: ***"),
+        ("< %s: %s", ("x_access_token", "secret"), "< x_access_token: ***"),
+        ("< %s: %s", ("Authorization", "secret"), "< Authorization: ***"),
+        ("> %s: %s", ("set-cookie", "secret"), "> set-cookie: ***"),
+        ("< %s: %s", ("user-agent", "a"), "< user-agent: a"),
+        ("< %s: %s", ("referer", "/?token=secret"), "< referer: /?token=***"),
+        ("< %s", (Frame(Opcode.TEXT, b"secret"),), "< TEXT *** [6 bytes]"),
+        ("> %s", (Frame(Opcode.BINARY, b"secret"),), "> BINARY *** [6 bytes]"),
+        ("< %s", (Frame(Opcode.CONT, b"secret", fin=False),), "< CONT *** [6 bytes, continued]"),
+        ("< %s", (Frame(Opcode.PING, b"a"),), "< PING 'a' [text, 1 byte]"),
+        ("< %s", (Frame(Opcode.CLOSE, b"\x03\xe8"),), "< CLOSE 1000 (OK) [2 bytes]"),
+        ("< %s", ("EOF",), "< EOF"),
+        (DUPLICATE.format("secret"), (), DUPLICATE.format("***")),
+    ],
+)
+def test_headers_and_frames(msg: str, args: tuple[Any, ...], message: str):
+    install(SECRETS)
+    filtered = record(msg, *args)
+    assert RedactCredentials().filter(filtered) is True
+    assert filtered.getMessage() == message
+
+
+def test_a_handshake_that_cannot_be_read():
+    filtered = record("! invalid handshake")
+    error = InvalidHeader("Sec-WebSocket-Protocol", "secret")
+    filtered.exc_info = (type(error), error, None)
+    RedactCredentials().filter(filtered)
+    assert logging.Formatter().format(filtered) == "! invalid handshake: InvalidHeader"
+
+
+def test_frames_where_nobody_takes_a_token_out_of_them():
+    install(Secrets())
+    filtered = record("< %s", Frame(Opcode.TEXT, b"a"))
+    RedactCredentials().filter(filtered)
+    assert filtered.getMessage() == "< TEXT 'a' [1 byte]"
+
+
+def test_where_secrets_cannot_be_known():
+    def unknown() -> NoReturn:
+        raise RuntimeError
+
+    install(Secrets(unknown, unknown, unknown))
+    for msg, argument in (("< %s", Frame(Opcode.TEXT, b"secret")), ("%s", "/?token=secret")):
+        filtered = record(msg, argument)
+        assert RedactCredentials().filter(filtered) is True
+        assert "secret" not in filtered.getMessage()
+    assert is_secret("Cookie")
+    assert not is_secret("Host")
+
+
+class Key(BaseAuthentication):
+    credential_headers = "X-Key"
+
+    async def __call__(self, connection: Websocket) -> None:
+        """Nobody."""
+
+
+class RestKey:
+    credential_headers = ("X-Rest-Key",)
+
+
+async def ticket(connection: Websocket) -> None:
+    """Nobody, by a function."""
+
+
+vars(ticket)["credential_headers"] = ["X-Ticket"]
+
+
+class Later(GenericWebsocket):
+    @property
+    def auth(self) -> type[Key]:
+        return Key
+
+
+@pytest.mark.parametrize("authentication", ["no.such.thing", [ticket, DRFAuthentication(RestKey)]])
+def test_the_headers_of_a_project(authentication: Any):
+    known = isinstance(authentication, list)
+    with override_settings(
+        WS_AUTHENTICATION=authentication, SIMPLE_JWT={"AUTH_HEADER_NAME": "HTTP_X_ACCESS_TOKEN"}
+    ):
+        install(Secrets(headers=apps._credential_headers))
+        found = {name: is_secret(name) for name in ("x-access-token", "x-key", "x-ticket", "k")}
+        assert found == {"x-access-token": True, "x-key": True, "x-ticket": known, "k": False}
+        assert is_secret("X-Rest-Key") is known
+        assert "a secret" not in repr(Headers([(b"x-access-token", b"a secret")]))
+
+
+@pytest.mark.parametrize(
+    ("authentication", "expected"),
+    [
+        (None, False),
+        (ticket, False),
+        (Key, False),
+        (DRFAuthentication(RestKey), False),
+        (JWTAuthentication, True),
+        ([ticket, SessionAuthentication()], True),
+        (vars(Later)["auth"], True),
+    ],
+    ids=name_of,
+)
+def test_who_takes_a_token_out_of_a_message(
+    authentication: Any, expected: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(apps, "_kinds", lambda base: iter([base]))  # without those of other tests
+    with override_settings(WS_AUTHENTICATION=authentication):
+        assert apps._take_fresh_tokens() is expected
 
 
 def test_the_arguments_of_the_caller_are_left_alone():
@@ -174,8 +301,8 @@ def test_filter_never_raises(msg: str, args: list[Any]):
 
 
 def test_install_twice(loggers: list[logging.Logger]):
-    install(tuple)
-    install(lambda: ["ticket"])
+    install(Secrets())
+    install(Secrets(lambda: ["ticket"]))
     assert [[type(each) for each in logger.filters] for logger in loggers] == [
         [RedactCredentials] for _ in loggers
     ]
@@ -186,7 +313,7 @@ def test_install_twice(loggers: list[logging.Logger]):
     "name", ["uvicorn.error", "uvicorn.access", "uvicorn.asgi", "daphne.server", "django.server"]
 )
 def test_a_line_on_its_way(name: str):
-    install(tuple)
+    install(Secrets())
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]

@@ -7,12 +7,14 @@ from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from rest_framework.authentication import BaseAuthentication as DRFBaseAuthentication
 from rest_framework.authentication import BasicAuthentication, TokenAuthentication
 from rest_framework_simplejwt.authentication import JWTAuthentication as SimpleJWTAuthentication
 
 from panther_channels.authentications import (
     BaseAuthentication,
     CookieJWTAuthentication,
+    CredentialAuthentication,
     DRFAuthentication,
     JWTAuthentication,
     QueryParamJWTAuthentication,
@@ -99,6 +101,39 @@ class Several(Who):
         DRFAuthentication(BasicAuthentication),
         SubprotocolJWTAuthentication,
     ]
+
+
+class KeyAuthentication(CredentialAuthentication):
+    """A user's id in a header of its own."""
+
+    credential_headers = ("X-Api-Key",)
+
+    def find_credential(self, connection):
+        return connection.headers["x-api-key"]
+
+    def validate(self, credential):
+        return credential.rpartition("-")[2]
+
+    def find_user(self, validated):
+        return User.objects.get(pk=validated)
+
+
+class Key(Who):
+    auth = KeyAuthentication
+
+
+class RestKeyAuthentication(DRFBaseAuthentication):
+    """The same for Django REST framework."""
+
+    credential_headers = ("X-Rest-Key",)
+
+    def authenticate(self, request):
+        pk = request.headers["X-Rest-Key"].rpartition("-")[2]
+        return User.objects.get(pk=pk), None
+
+
+class RestKey(Who):
+    auth = DRFAuthentication(RestKeyAuthentication)
 
 
 class Slow(JWTAuthentication):
@@ -221,6 +256,8 @@ by_name = {
     "token": Token,
     "simplejwt": SimpleJWT,
     "several": Several,
+    "key": Key,
+    "rest-key": RestKey,
     "slow": Slowly,
     "hesitant-auth": HesitantAuth,
     "hesitant-permission": HesitantPermission,
