@@ -50,4 +50,5 @@ def log_end(path: str, done: str, error: ChannelLayerError) -> None:
         done: what was done to it.
         error: why.
     """
-    _ends.add(str(error), f"WebSocket {shown(path)} was {done}: {error}")
+    # One outage has many words: reset by peer, refused, no answer.
+    _ends.add(type(error).__name__, f"WebSocket {shown(path)} was {done}: {error}")

@@ -13,6 +13,7 @@ from redis import ConnectionError as RedisConnectionError
 from panther_channels import _outage
 from panther_channels._outage import is_trouble, limited
 from panther_channels.exceptions import ChannelLayerError
+from panther_channels.layers._directory import UnusableDirectoryError
 from tests.names import name_of
 
 
@@ -75,12 +76,11 @@ async def test_who_is_cancelled_is_cancelled():
 
 def test_one_line_for_many(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setattr(_outage._ends, "_known", OrderedDict())
-    error = ChannelLayerError("gone")
-    for done in ("refused", "refused", "closed"):
-        _outage.log_end("/ws", done, error)
-    _outage.log_end("/ws", "closed", ChannelLayerError("silent"))
+    for what in ("reset by peer", "refused", "silent"):
+        _outage.log_end("/ws", "closed", ChannelLayerError(what))
+    _outage.log_end("/ws", "refused", UnusableDirectoryError("Somebody else's."))
     assert caplog.messages == [
-        "WebSocket '/ws' was refused: The channel layer failed: gone.",
-        "WebSocket '/ws' was closed: The channel layer failed: silent.",
+        "WebSocket '/ws' was closed: The channel layer failed: reset by peer.",
+        "WebSocket '/ws' was refused: Somebody else's.",
     ]
     assert {record.levelname for record in caplog.records} == {"ERROR"}
