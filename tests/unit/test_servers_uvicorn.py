@@ -149,3 +149,19 @@ async def test_a_limit_below_ours(is_mended: bool):
     assert vars(implementation)["ServerProtocol"](max_size=None).max_message_size == (
         1024 * 1024 if is_mended else None
     )
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/ws#f", "/ws"),
+        ("http://a/ws;x?q#f", "/ws;x?q"),
+        ("*", "*"),
+        # These stay what they are, which no URL matches.
+        ("http://a", "http://a"),
+        ("http:///ws", "http:///ws"),
+    ],
+)
+def test_the_path_of_a_target(target: str, path: str):
+    """tests/faults/test_odd_input.py compares it with that of HTTP."""
+    assert mends._path_and_query(pytest.importorskip("httptools"), target) == path
