@@ -7,21 +7,31 @@ holds for both.
 
 import asyncio
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from daphne import ws_protocol
 from django.conf import settings
+from twisted.internet.interfaces import ISSLTransport
 
 from panther_channels import conf, status
 from panther_channels._state import too_large
 from panther_channels._transport import acknowledged
+from panther_channels.servers._incoming import (
+    MANY,
+    OVERHEAD,
+    TOO_MANY_CONTROL_FRAMES,
+    ControlFrames,
+    max_fragments,
+    skip_to_close,
+    too_many_fragments,
+)
 
 # Bytes that go out in one turn of the event loop. Twisted's 128 KiB are less than asyncio reads in
 # a turn: of a burst that comes over Redis, more and more would wait for a client that is fast.
 SEND_LIMIT = 1024 * 1024
 
-_MANY = 64 * 1024  # bytes that wait for the application until no more are read
-_OVERHEAD = 512  # bytes that Python needs for a message
+_PARTS = 1024  # of a frame, until they are joined
 
 
 class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
@@ -36,9 +46,14 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
     closeHandshakeTimeout = 5  # noqa: N815
 
     application_queue: "IncomingQueue"
+    data: bytes
+    frame_data: list[bytes]
     _is_full: asyncio.Event | None = None  # set when it is no more
     _is_reading = True
     _unhandled = 0  # bytes for the application
+    _is_choked = False  # by pongs that wait for the client
+    _max_fragments = 0
+    _rest: Iterator[None] | None = None  # skips what a client that did wrong still sends
     _taken_at_ping = 0
 
     # What is sent
@@ -47,8 +62,12 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         """The producer: it is the HTTP protocol's, which made the connection, but sends no more."""
         limit = conf.max_message_size() if settings.configured else 1024 * 1024
         self.maxMessagePayloadSize = limit
+        self._max_fragments = max_fragments(limit)
+        self._control_frames = ControlFrames()
         self.transport.unregisterProducer()
         self.transport.registerProducer(_Producer(self), True)
+        self._is_reading = False  # the HTTP protocol may have stopped it
+        self.set_reading(True)
         super().onOpen()
 
     async def reply(self, message: dict[str, Any]) -> None:
@@ -74,6 +93,10 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         elif not is_full and self._is_full is not None:
             self._is_full.set()
             self._is_full = None
+            if self._is_choked:
+                self._is_choked = False
+                if self.application_queue.empty():
+                    self.set_reading(True)
 
     def sendCloseFrame(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802
         """The end: who waits to send has nothing to wait for, and the client's answer is read."""
@@ -98,6 +121,51 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         reason = too_large(self.maxMessagePayloadSize)
         self._fail_connection(status.WS_1009_MESSAGE_TOO_BIG, reason)
 
+    def onMessageFrameBegin(self, length: int) -> None:  # noqa: N802
+        """A message that never ends, of fragments with nothing in them."""
+        super().onMessageFrameBegin(length)
+        if len(self.message_data) >= self._max_fragments and not self.failedByMe:
+            reason = too_many_fragments(self._max_fragments)
+            self._fail_connection(status.WS_1009_MESSAGE_TOO_BIG, reason)
+
+    def onMessageFrameData(self, payload: bytes) -> None:  # noqa: N802
+        """A frame that comes byte by byte: autobahn has an object for each."""
+        if not self.failedByMe:
+            self.frame_data.append(payload)
+            if len(self.frame_data) >= _PARTS:
+                self.frame_data = [b"".join(self.frame_data)]
+
+    def onMessageFrame(self, payload: list[bytes]) -> None:  # noqa: N802
+        """The same for its fragments."""
+        self.message_data.append(b"".join(payload))
+
+    def _fail_connection(self, code: int, reason: str) -> None:
+        """A client that did wrong: at its second fault, autobahn closes TCP at once.
+
+        What the client is still sending resets the connection then, and the close frame is lost.
+        """
+        if self.state == self.STATE_CLOSING:
+            self.failedByMe = True
+            return
+        super()._fail_connection(code, reason)
+        if not ISSLTransport.providedBy(self.transport):  # who reads the end needn't wait for ours
+            self.transport.loseWriteConnection()
+
+    def consumeData(self) -> None:  # noqa: N802
+        """What comes after a fault: autobahn parses it, and keeps a control frame of any size."""
+        if not self.failedByMe or self.state != self.STATE_CLOSING:
+            super().consumeData()
+            return
+        if self._rest is None:
+            frame = self.current_frame
+            unread = frame.length - self.current_frame_masker.pointer() if frame else 0
+            self._skipped = bytearray()
+            self._rest = skip_to_close(self._skipped, unread)
+        self._skipped += self.data
+        self.data = b""
+        if next(self._rest, self) is self:
+            self.onCloseFrame(None, None)
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
         """A fast writer: daphne queues everything that it sends."""
         if self.muted or self.state != self.STATE_OPEN:
@@ -109,8 +177,8 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             queue.put_nowait({"type": "websocket.receive", "bytes": payload})
         else:
             queue.put_nowait({"type": "websocket.receive", "text": payload.decode()})
-        self._unhandled = waiting = waiting + len(payload) + _OVERHEAD
-        if waiting > _MANY:
+        self._unhandled = waiting = waiting + len(payload) + OVERHEAD
+        if waiting > MANY:
             self.set_reading(False)
 
     def set_reading(self, is_reading: bool) -> None:
@@ -120,7 +188,33 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
             self.application_queue.is_held = not is_reading
             (self.transport.resumeProducing if is_reading else self.transport.pauseProducing)()
 
+    def read_on(self) -> None:
+        """The application has taken all messages."""
+        if not self._is_choked and self.state != self.STATE_CONNECTING:
+            self.set_reading(True)
+
     # Pings
+
+    def onPing(self, payload: bytes) -> None:  # noqa: N802
+        """A client that pings and doesn't read: autobahn keeps all the pongs.
+
+        Only a ping stops reading, and no message: of a client that writes all its messages before
+        it reads any, nothing would ever come to an end.
+        """
+        self._count_control_frame()
+        super().onPing(payload)
+        if self._is_full is not None and self.state == self.STATE_OPEN:
+            self._is_choked = True
+            self.set_reading(False)
+
+    def onPong(self, payload: bytes) -> None:  # noqa: N802
+        """One that nobody asked for counts, too."""
+        self._count_control_frame()
+        super().onPong(payload)
+
+    def _count_control_frame(self) -> None:
+        if self._control_frames.are_too_many():
+            self._fail_connection(status.WS_1008_POLICY_VIOLATION, TOO_MANY_CONTROL_FRAMES)
 
     def _sendAutoPing(self) -> None:  # noqa: N802
         """A second ping: for autobahn, what answers the first is no answer then."""
@@ -163,7 +257,7 @@ class IncomingQueue(asyncio.Queue[dict[str, Any]]):
     def _get(self) -> dict[str, Any]:
         message: dict[str, Any] = super()._get()
         if self.is_held and self.empty():
-            self._protocol.set_reading(True)
+            self._protocol.read_on()
         return message
 
 

@@ -21,6 +21,7 @@ from panther_channels import conf, status
 from panther_channels.servers import _server
 from panther_channels.servers._answers import Denial, header_values
 from panther_channels.servers._flow import SEND_LIMIT, FlowProtocol, IncomingQueue
+from panther_channels.servers._incoming import MANY
 
 logger = logging.getLogger("panther_channels")
 
@@ -62,10 +63,16 @@ class WebSocketProtocol(FlowProtocol):
 
         It drops ``;x`` of the last segment, takes the first part of ``//host/path`` for a host, and
         refuses a ``#``. For HTTP, daphne's path is all up to the query, and a proxy's rule sees it.
+
+        And what comes behind a handshake that isn't answered yet: autobahn keeps it without a
+        limit, and takes a second request for another handshake.
         """
-        if not self.target:  # more data may come until the request is answered
-            method, self.target, rest = self.data.split(b" ", 2)
-            self.data = b"%b / %b" % (method, rest)
+        if hasattr(self, "handshake_deferred"):
+            if len(self.data) > MANY and hasattr(self, "application_queue"):
+                self.set_reading(False)
+            return
+        method, self.target, rest = self.data.split(b" ", 2)
+        self.data = b"%b / %b" % (method, rest)
         super().processHandshake()
 
     def onConnect(self, request: Any) -> Deferred[Any]:  # noqa: N802
@@ -157,7 +164,12 @@ class WebSocketProtocol(FlowProtocol):
         reason: str,
         responseHeaders: Any = None,  # noqa: N803
     ) -> None:
-        """Where the refusal comes out of autobahn; its own answer has neither headers nor body."""
+        """Where the refusal comes out of autobahn; its own answer has neither headers nor body.
+
+        Of an exception, it tells the client all.
+        """
+        if code == status.HTTP_500_INTERNAL_SERVER_ERROR:
+            reason = "Internal Server Error"
         if self.denial is not None and self.denial.is_whole:
             self.sendData(bytes(self.denial))
         else:

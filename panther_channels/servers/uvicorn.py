@@ -8,30 +8,49 @@ a test that fails once uvicorn no longer needs it.
 import itertools
 import logging
 import sys
+import weakref
+import zlib
+from collections.abc import Generator
 from typing import Any
 
 from django.conf import settings
 from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
 from uvicorn.server import Server as UvicornServer
-from websockets.exceptions import PayloadTooBig
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame
+from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
+from websockets.streams import StreamReader
 
 from panther_channels import conf, status
 from panther_channels._state import too_large
 from panther_channels._watch import seconds_to_close
+from panther_channels.servers._incoming import (
+    MANY,
+    OVERHEAD,
+    TOO_MANY_CONTROL_FRAMES,
+    ControlFrames,
+    max_fragments,
+    skip_to_close,
+    too_many_fragments,
+)
 from panther_channels.servers._last_resort import told_to_stop
 
 # Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
 _FLUSHING = 0.7
-_LINGERING = 2.0  # seconds for the rest of a message that is too large, and the client's answer
+_LINGERING = 5.0  # seconds for what a client that did wrong still sends, and its answer
 _MASK = 4  # bytes before the payload of a client
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
 _uvicorn_handle_connect = _Protocol.handle_connect
+_uvicorn_start_keepalive = _Protocol.start_keepalive
+_uvicorn_resume_writing = _Protocol.resume_writing
 _uvicorn_shutdown = _Protocol.shutdown
 _uvicorn_handle_parser_exception = _Protocol.handle_parser_exception
+_recv_frame = ServerProtocol.recv_frame
 _Server: Any = UvicornServer
 _uvicorn_handle_exit = _Server.handle_exit
 
@@ -40,6 +59,11 @@ def install() -> None:
     """Mends uvicorn in this process. A second call does nothing."""
     _Protocol.connection_made = _connection_made
     _Protocol.handle_connect = _handle_connect
+    _Protocol.data_received = _data_received
+    _Protocol.receive = _receive
+    _Protocol.start_keepalive = _start_keepalive
+    _Protocol.handle_ping = _handle_ping
+    _Protocol.resume_writing = _resume_writing
     _Protocol.shutdown = _shutdown
     _Protocol.handle_parser_exception = _handle_parser_exception
     _Server.handle_exit = _handle_exit
@@ -52,6 +76,7 @@ def install() -> None:
 def _connection_made(protocol: Any, transport: Any) -> None:
     """The first data, which is the whole request; the rest doesn't pass through here."""
     _uvicorn_connection_made(protocol, transport)
+    protocol.conn.owner = weakref.ref(protocol)
     protocol.data_received = lambda data: _request_received(protocol, data)
 
 
@@ -91,25 +116,111 @@ def _path_and_query(httptools: Any, target: str) -> str:
     return str((url.path + query).decode())
 
 
+# What is read, and when
+
+
+def _data_received(protocol: Any, data: bytes) -> None:
+    """In place of uvicorn's.
+
+    What comes behind a handshake that isn't answered yet: uvicorn reads it without a limit.
+    """
+    conn = protocol.conn
+    conn.unhandled = 0  # nothing is read while messages wait
+    conn.receive_data(data)
+    if conn.parser_exc is not None:
+        protocol.handle_parser_exception()
+        return
+    protocol.handle_events()
+    if conn.reader.is_held and not protocol.read_paused and len(conn.reader.buffer) > MANY:
+        protocol.read_paused = True
+        protocol.transport.pause_reading()
+
+
+async def _receive(protocol: Any) -> Any:
+    """In place of uvicorn's, which only knows of what has been parsed."""
+    message = await protocol.queue.get()
+    if protocol.read_paused and protocol.queue.empty():
+        if not (protocol.conn.reader.is_held or protocol.conn.is_choked):
+            protocol.read_paused = False
+            protocol.transport.resume_reading()
+        elif protocol.handshake_complete:
+            _parse_on(protocol)
+    return message
+
+
+def _start_keepalive(protocol: Any) -> None:
+    """The handshake has been accepted: what came behind it is parsed now."""
+    _uvicorn_start_keepalive(protocol)
+    if protocol.conn.reader.buffer:
+        _parse_on(protocol)
+
+
+def _parse_on(protocol: Any) -> None:
+    """Parse what was held, and read again if nothing waits for the application then."""
+    conn = protocol.conn
+    conn.reader.is_held = False
+    if not protocol.transport.is_closing():
+        protocol.data_received(b"")
+    if protocol.read_paused and protocol.queue.empty() and not conn.is_choked:
+        protocol.read_paused = False
+        protocol.transport.resume_reading()
+
+
+def _handle_ping(protocol: Any) -> None:
+    """A client that pings and doesn't read: uvicorn keeps all the pongs.
+
+    Only a ping stops reading, and no message: of a client that writes all its messages before it
+    reads any, nothing would ever come to an end.
+    """
+    output = protocol.conn.data_to_send()
+    if protocol.close_sent:
+        return
+    protocol.transport.write(b"".join(output))
+    if not protocol.writable.is_set():
+        protocol.conn.is_choked = True
+        if not protocol.read_paused:
+            protocol.read_paused = True
+            protocol.transport.pause_reading()
+
+
+def _resume_writing(protocol: Any) -> None:
+    """The client has taken the pongs."""
+    _uvicorn_resume_writing(protocol)
+    if protocol.conn.is_choked:
+        protocol.conn.is_choked = False
+        if protocol.queue.empty():
+            _parse_on(protocol)
+
+
+# Closes
+
+
 def _handle_parser_exception(protocol: Any) -> None:
-    """Too large a message: uvicorn closes the transport at once.
+    """A client that did wrong: uvicorn closes the transport at once.
 
     What the client is still sending resets the connection then, and the close frame is lost. This
     is called again for all data that comes afterwards.
     """
-    close = protocol.conn.close_sent
-    if close.code != status.WS_1009_MESSAGE_TOO_BIG:
-        _uvicorn_handle_parser_exception(protocol)
-    elif protocol.close_sent:
-        if protocol.conn.unread < 0:  # the client has answered
-            protocol.transport.close()
-    else:
-        protocol.handle_events()  # what came before it
+    conn, transport = protocol.conn, protocol.transport
+    if not protocol.close_sent:
+        protocol.handle_events()  # what came before it, of which some may be as bad
+    if not protocol.close_sent:
+        if conn.parser_exc is None:  # text that isn't UTF-8, which uvicorn finds
+            conn.parser_exc = sys.exception()
+            conn.fail(status.WS_1007_INVALID_FRAME_PAYLOAD_DATA)
+        close = conn.close_sent
         message = {"type": "websocket.disconnect", "code": close.code, "reason": close.reason}
         protocol.queue.put_nowait(message)
-        protocol.transport.write(b"".join(protocol.conn.data_to_send()))
+        transport.write(b"".join(conn.data_to_send()))
         protocol.close_sent = True
-        protocol.close_timer = protocol.loop.call_later(_LINGERING, protocol.transport.close)
+        if protocol.read_paused:
+            protocol.read_paused = False
+            transport.resume_reading()
+        if transport.can_write_eof():  # all but TLS: who reads the end needn't wait for ours
+            transport.write_eof()
+        protocol.close_timer = protocol.loop.call_later(_LINGERING, transport.close)
+    if conn.is_answered:
+        transport.close()
 
 
 def _shutdown(protocol: Any) -> None:
@@ -148,36 +259,141 @@ def _handle_exit(server: Any, number: int, frame: Any) -> None:
     told_to_stop(frame)
 
 
+class _Reader(StreamReader):
+    """What has come and isn't parsed.
+
+    `websockets` parses all that has come, and inflates it: of compressible text, a thousand times
+    what was read.
+
+    Attributes:
+        is_held: whether the parser, which asks before each frame, has to wait.
+    """
+
+    is_held = True  # from the request until it is answered
+
+    def at_eof(self) -> Generator[None, None, bool]:
+        while self.is_held or not self.buffer:
+            if self.eof and not self.buffer:
+                return True
+            yield
+        return False
+
+
+class _RefusedError(ProtocolError):
+    """What RFC 6455 doesn't forbid a client, but we do."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 class _ServerProtocol(ServerProtocol):
     """The parser of frames, which `websockets` has brought.
 
     Attributes:
-        unread: how many bytes of a message that is too large have not come yet.
+        owner: a weak reference to uvicorn's protocol.
+        unhandled: bytes of messages that were parsed, and may wait for the application.
+        is_choked: whether reading waits until the client has taken its pongs.
+        is_answered: whether the client's close frame has come.
     """
 
-    unread = 0
+    reader: _Reader
+    owner: Any = None
+    unhandled = 0
+    is_choked = is_answered = False
+    _fragments = 0
+    _unread = 0  # bytes of a frame that is too large which have not come yet
 
     def __init__(self, *, max_size: int | None = None, **options: Any) -> None:
-        """The size of a message: uvicorn takes up to 16 MiB before we see how much it is."""
+        """The size of a message: uvicorn takes up to 16 MiB before we see how much it is.
+
+        `websockets` takes no compressed message of exactly the largest size: zlib then has
+        something left to say, and for zlib a limit of 0 is none. What can't be compressed is larger
+        on the way than it is. So the parser lets a bit more through.
+        """
         if settings.configured:
             limit = conf.max_message_size()
             max_size = limit if max_size is None else min(max_size, limit)
-        super().__init__(max_size=max_size, **options)
+        self.limit = sys.maxsize if max_size is None else max_size
+        parsed = None if max_size is None else max_size + max_size // 4 + 1024
+        super().__init__(max_size=parsed, **options)
+        self.reader = _Reader()
+        self.parser = self.parse()
+        next(self.parser)
+        self._control_frames = ControlFrames()
+
+    def send_response(self, response: Response) -> None:
+        """The answer to the handshake: frames behind it are none before it is accepted.
+
+        `websockets` parses them at once, and uvicorn has a traceback for each that is wrong.
+        """
+        self.reader.is_held = False
+        super().send_response(response)
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Limits; and in place of `websockets`', a message of one frame, as most are."""
+        opcode, size = frame.opcode, len(frame.data)
+        is_whole = frame.fin and (opcode is TEXT or opcode is BINARY) and self.current_size is None
+        if is_whole and size <= self.limit:
+            self.unhandled += size + OVERHEAD
+            self.events.append(frame)
+        else:
+            self._check(frame)
+            _recv_frame(self, frame)
+        if self.unhandled > MANY and self.state is State.OPEN:
+            self.reader.is_held = True
+        if self.extensions:
+            self._begin_anew()
+
+    def _check(self, frame: Frame) -> None:
+        opcode = frame.opcode
+        if opcode is PING or opcode is PONG:
+            if self._control_frames.are_too_many():
+                raise _RefusedError(status.WS_1008_POLICY_VIOLATION, TOO_MANY_CONTROL_FRAMES)
+        elif opcode is CLOSE:
+            self.is_answered = True
+        else:
+            size = len(frame.data) + (self.current_size or 0)
+            if size > self.limit:
+                raise _RefusedError(status.WS_1009_MESSAGE_TOO_BIG, too_large(self.limit))
+            if frame.fin:
+                self._fragments = 0
+                self.unhandled += size + OVERHEAD
+                return
+            self._fragments += 1
+            if self._fragments >= max_fragments(self.limit):
+                reason = too_many_fragments(max_fragments(self.limit))
+                raise _RefusedError(status.WS_1009_MESSAGE_TOO_BIG, reason)
+
+    def _begin_anew(self) -> None:
+        """A message that ends its deflate stream, as RFC 7692 section 7.2.3.4 lets it.
+
+        To `websockets`, all that follows is empty; zlib collects it.
+        """
+        for extension in self.extensions:
+            if isinstance(extension, PerMessageDeflate):
+                decoder = getattr(extension, "decoder", None)
+                if decoder is not None and decoder.eof:
+                    extension.decoder = zlib.decompressobj(-extension.remote_max_window_bits)
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Too large a message: the reason is the same on all servers."""
+        """A client that did wrong: our own codes, and reasons that are the same on all servers."""
         error = sys.exception()
-        if isinstance(error, PayloadTooBig) and self.max_message_size is not None:
-            reason = too_large(self.max_message_size)
+        if isinstance(error, _RefusedError):
+            code = error.code
+        elif isinstance(error, PayloadTooBig):
+            reason = too_large(self.limit)
             if error.size is not None:  # None: of a compressed message, all of it has come
-                self.unread = _MASK + error.size - len(self.reader.buffer)
-                vars(self)["receive_data"] = self._receive_rest
+                self._unread = _MASK + error.size
+        self.reader.is_held = False
         super().fail(code, reason)
 
-    def _receive_rest(self, data: bytes | bytearray) -> None:
-        """What comes after it is not parsed, but counted."""
-        self.unread -= len(data)
-        super().receive_data(data)
+    def discard(self) -> Generator[None]:
+        """After a failure: `websockets` overlooks the client's close frame."""
+        if self.state is State.CLOSING and not self.is_answered:
+            yield from skip_to_close(self.reader.buffer, self._unread)
+            self.is_answered = True
+        yield from super().discard()
 
     def send_close(self, code: int | None = None, reason: str = "") -> None:
         """Text that is not UTF-8, and behind it a close frame, which was read before.
@@ -187,6 +403,9 @@ class _ServerProtocol(ServerProtocol):
         is_bad_text = code == status.WS_1007_INVALID_FRAME_PAYLOAD_DATA
         if self.state is State.OPEN or not is_bad_text:
             super().send_close(code, reason)
+        if self.reader.is_held:  # the client's answer may have come
+            protocol = self.owner()
+            protocol.loop.call_soon(_parse_on, protocol)
 
 
 class _OneLine(logging.Filter):

@@ -39,4 +39,35 @@ class Count(Push):
         await self.send(str(len(data)))
 
 
-urls = {"push": Push, "slow": Slow, "count": Count, "id": Identify}
+class Both(Push):
+    """Sends while it receives; answers what is short."""
+
+    async def receive(self, data: str | bytes):
+        if len(data) < 20:
+            self.create_task(super().receive(data))
+
+
+class Gate(Count):
+    """Waits in its handshake for "/gate/opened"; refuses "/gate/closed"."""
+
+    async def connect(self):
+        state = self.path.rpartition("/")[2]
+        if state == "opened":
+            gate.set()
+        else:
+            logger.info("waits at the gate")
+            await gate.wait()
+            gate.clear()
+        if state != "closed":
+            await self.accept()
+
+
+gate = asyncio.Event()
+urls = {
+    "push": Push,
+    "slow": Slow,
+    "count": Count,
+    "both": Both,
+    "id": Identify,
+    "gate": {"open": Gate, "closed": Gate, "opened": Gate},
+}

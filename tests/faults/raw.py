@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import time
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ class RawClient:
         path: the path of the URL.
         receive_buffer: bytes that the system takes for it; 0 lets the system choose.
         tls: whom it trusts to be example.com; without it, it speaks plain TCP.
+        deflate: whether it offers to compress; `deflates` tells whether the server agreed.
+        is_waiting: whether it waits for the answer, or leaves that to `open()`.
     """
 
     def __init__(
@@ -30,6 +33,8 @@ class RawClient:
         *,
         receive_buffer: int = 0,
         tls: ssl.SSLContext | None = None,
+        deflate: bool = False,
+        is_waiting: bool = True,
     ) -> None:
         self.socket = socket.socket()
         if receive_buffer:
@@ -38,16 +43,24 @@ class RawClient:
         self.socket.connect((server.host, server.port))
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname="example.com")
+        extra = "Sec-WebSocket-Extensions: permessage-deflate\r\n" if deflate else ""
         self.socket.sendall(
             f"GET {path} HTTP/1.1\r\nHost: {server.host}\r\nUpgrade: websocket\r\n"
             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-            "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+            f"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n{extra}\r\n".encode()
         )
         self.buffer = b""
+        if is_waiting:
+            self.open()
+
+    def open(self) -> None:
+        """Read the answer to the handshake."""
         while b"\r\n\r\n" not in self.buffer:
             self.buffer += self._read()
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101"), head
+        self.deflates = b"permessage-deflate" in head
+        self._inflate = zlib.decompressobj(wbits=-15)
 
     def _read(self, size: int = 65536) -> bytes:
         data = self.socket.recv(size)
@@ -74,6 +87,8 @@ class RawClient:
             elif size == 127:
                 size = struct.unpack("!Q", self.take(8))[0]
             payload = self.take(size)
+            if first & 64:
+                payload = self._inflate.decompress(payload + b"\0\0\xff\xff")
             if first & 15 != PING:
                 return first & 15, payload
             self.send(payload, PONG)
@@ -104,7 +119,9 @@ class RawClient:
         return sent
 
 
-def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
+def frame(
+    payload: bytes, opcode: int = TEXT, *, fin: bool = True, is_compressed: bool = False
+) -> bytes:
     """A frame of a client, masked with zeros."""
     size = len(payload)
     if size < 126:
@@ -113,7 +130,14 @@ def frame(payload: bytes, opcode: int = TEXT, *, fin: bool = True) -> bytes:
         length = bytes([128 | 126]) + struct.pack("!H", size)
     else:
         length = bytes([128 | 127]) + struct.pack("!Q", size)
-    return bytes([(128 if fin else 0) | opcode]) + length + bytes(4) + payload
+    first = (128 if fin else 0) | (64 if is_compressed else 0) | opcode
+    return bytes([first]) + length + bytes(4) + payload
+
+
+def deflated(payload: bytes) -> bytes:
+    """A message as RFC 7692 has it; each begins anew."""
+    stream = zlib.compressobj(wbits=-12)
+    return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH))[:-4]
 
 
 @contextlib.contextmanager

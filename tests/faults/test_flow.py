@@ -3,11 +3,13 @@
 import asyncio
 import json
 import os
+import random
 import signal
 import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.conftest import StartServer
-from tests.faults.raw import BINARY, CLOSE, TEXT, RawClient, frame, raw_client
+from tests.faults.raw import BINARY, CLOSE, PING, PONG, TEXT, RawClient, deflated, frame, raw_client
 from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
 
 pytestmark = pytest.mark.faults
@@ -125,11 +127,15 @@ class Peak:
 
     async def __aexit__(self, *exc_info: object):
         self._task.cancel()
+        self._measure()
 
     async def _look(self) -> None:
         while True:
-            self.growth = max(self.growth, self._server.memory() - self._before)
+            self._measure()
             await asyncio.sleep(0.02)
+
+    def _measure(self) -> None:
+        self.growth = max(self.growth, self._server.memory() - self._before)
 
 
 async def echoes(client: Any, until: asyncio.Event) -> int:
@@ -346,6 +352,82 @@ async def test_a_flood_to_a_slow_handler(server: Server):
         assert await asyncio.to_thread(client.receive) == (TEXT, b"here")
 
 
+async def test_a_flood_of_compressed_messages(name: ServerName, server: Server):
+    """192 MB, which are 0.6 MB on the way."""
+    with raw_client(server, "/slow", deflate=True) as client:
+        client.receive()
+        if not client.deflates:
+            assert name == "daphne"
+            return
+        data = frame(deflated(b"x" * 16_000), is_compressed=True) * 12_000
+        async with Peak(server) as peak:
+            assert await asyncio.to_thread(client.flood, data, 0.5, len(data)) == len(data)
+            async with connect(f"{server.ws_url}/id") as neighbour:
+                await received(neighbour)  # what has come was read
+        assert peak.growth < 10 * MB
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+def test_a_burst_is_handled_whole_and_in_order(deflate: bool, server: Server):
+    with raw_client(server, "/count", deflate=deflate) as client:
+        client.receive()
+        sizes, burst = range(1000, 2000), b""
+        for size in sizes:
+            data = deflated(b"x" * size) if client.deflates else b"x" * size
+            burst += frame(data, is_compressed=client.deflates) + frame(b"", PING) * (size % 2)
+        client.socket.sendall(burst)
+        frames = [client.receive() for _ in range(1500)]
+        assert [int(data) for kind, data in frames if kind == TEXT] == list(sizes)
+        client.send(b"", CLOSE)
+        assert client.receive() == (CLOSE, b"")
+
+
+async def test_a_flood_behind_a_handshake(server: Server):
+    """It waits for the answer, and is handled then."""
+    mark, one = server.mark(), frame(b"x" * 1000)
+    with raw_client(server, "/gate/open", is_waiting=False) as client:
+        await asyncio.to_thread(server.wait_log, "waits at the gate", SECONDS, since=mark)
+        async with Peak(server) as peak:
+            went = await asyncio.to_thread(client.flood, one * 1000, 0.5, 50 * MB)
+        assert went < 30 * MB
+        assert peak.growth < 10 * MB
+        async with connect(f"{server.ws_url}/gate/opened"):
+            await asyncio.to_thread(client.open)
+        for _ in range(went // len(one)):
+            assert client.receive() == (TEXT, b"1000")
+
+
+# Pings
+
+
+@pytest.mark.parametrize("opcode", [PING, PONG])
+async def test_pings_without_end(opcode: int, server: Server):
+    with raw_client(server, "/count", receive_buffer=65536) as client:
+        client.receive()
+        one = frame(b"x" * 125, opcode) * 100
+        async with Peak(server) as peak:
+            await asyncio.to_thread(client.flood, one, 1.0, 50 * MB)
+        assert peak.growth < 10 * MB
+        assert client.closed() == (1008, "more than 1000 pings and pongs in 10 s")
+
+
+async def test_a_ping_waits_for_a_client_that_does_not_read(server: Server):
+    """Messages don't: who writes all of them before it reads any would never be done."""
+    one = frame(b"x" * 10_000)
+    with raw_client(server, "/both", receive_buffer=65536) as client:
+        client.receive()
+        client.send(b"20 1000000")
+        went = await asyncio.to_thread(client.flood, one * 100, 5.0, 30 * MB)
+        assert went >= 30 * MB
+        client.send(b"late", PING)
+        went = await asyncio.to_thread(client.flood, one * 100, 0.5, 60 * MB)
+        assert went < 30 * MB
+        frames = [await asyncio.to_thread(client.receive) for _ in range(21)]
+        assert frames.index((PONG, b"late")) > 2
+        await asyncio.to_thread(client.socket.sendall, one[went % len(one) :] + frame(b"1 4"))
+        assert await asyncio.to_thread(client.receive) == (TEXT, b"xxxx")
+
+
 @pytest.mark.parametrize(("name", "args"), IMPATIENT)
 async def test_a_pong_that_is_not_read_yet(
     name: ServerName, args: tuple[str, ...], start_server: StartServer
@@ -393,6 +475,91 @@ def test_too_large_a_message_is_refused_at_its_start(server: Server):
         client.receive()
         client.socket.sendall(whole[:MB])
         assert client.closed() == (1009, "a message has 1048576 bytes at most")
+
+
+LIMIT = 1024 * 1024
+TOO_LARGE, TOO_MANY = f"a message has {LIMIT} bytes at most", "a message has 5120 fragments at most"
+
+
+@pytest.mark.parametrize(
+    ("part", "total", "reason"),
+    [(b"", 24 * MB, TOO_MANY), (b"ab", 4 * MB, TOO_MANY), (b"x" * 16_000, 6 * MB, TOO_LARGE)],
+    ids=["empty", "two bytes", "16 kB"],
+)
+async def test_a_message_that_never_ends(part: bytes, total: int, reason: str, server: Server):
+    one = frame(part, 0, fin=False)
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.send(b"", TEXT, fin=False)
+        async with Peak(server) as peak:
+            await asyncio.to_thread(client.flood, one * (100_000 // len(one)), 5.0, total)
+        assert peak.growth < 10 * MB
+        assert client.closed() == (1009, reason)
+
+
+async def test_what_comes_behind_a_fault_is_not_kept(server: Server):
+    start = bytes([0x80 | PING, 0xFF]) + struct.pack("!Q", 2**40) + bytes(4)
+    with raw_client(server, "/count") as client:
+        client.receive()
+        client.socket.sendall(start)
+        async with Peak(server) as peak:
+            with suppress(ConnectionError):
+                await asyncio.to_thread(client.flood, b"x" * MB, 1.0, 100 * MB)
+        assert peak.growth < 10 * MB
+        assert client.closed()[0] in {1002, 1009}
+
+
+def halves(data: bytes, *, is_compressed: bool = False) -> bytes:
+    middle = len(data) // 2
+    return frame(data[:middle], BINARY, fin=False, is_compressed=is_compressed) + frame(
+        data[middle:], 0
+    )
+
+
+RANDOM = random.Random(1).randbytes(LIMIT)
+EXACTLY = {
+    "fragments": halves(RANDOM),
+    "the most fragments": frame(b"", BINARY, fin=False)
+    + frame(b"x" * 205, 0, fin=False) * 5112
+    + frame(b"x" * (LIMIT - 205 * 5112), 0),
+    "compressed": frame(deflated(b"x" * LIMIT), BINARY, is_compressed=True),
+    "incompressible": frame(deflated(RANDOM), BINARY, is_compressed=True),
+    "compressed fragments": halves(deflated(RANDOM), is_compressed=True),
+    "an empty last fragment": frame(deflated(RANDOM), BINARY, fin=False, is_compressed=True)
+    + frame(b"", 0),
+}
+
+
+@pytest.mark.parametrize("case", EXACTLY)
+def test_exactly_the_largest_message(case: str, name: ServerName, server: Server):
+    is_compressed = "compress" in case or "empty" in case
+    with raw_client(server, "/count", deflate=is_compressed) as client:
+        client.receive()
+        if is_compressed and not client.deflates:
+            assert name == "daphne"
+            return
+        client.socket.sendall(EXACTLY[case])
+        assert client.receive() == (TEXT, b"%d" % LIMIT)
+        if is_compressed:
+            data = deflated(RANDOM + b"x")
+            client.socket.sendall(frame(data, BINARY, is_compressed=True))
+        else:
+            client.socket.sendall(halves(RANDOM + b"x"))
+        assert client.closed() == (1009, TOO_LARGE)
+
+
+def test_a_stream_that_ends_with_its_message(name: ServerName, server: Server):
+    """RFC 7692 section 7.2.3.4; what follows begins another one."""
+    with raw_client(server, "/count", deflate=True) as client:
+        client.receive()
+        if not client.deflates:
+            assert name == "daphne"
+            return
+        for size in (3, 4):
+            stream = zlib.compressobj(wbits=-12)
+            data = stream.compress(b"x" * size) + stream.flush() + b"\0"
+            client.socket.sendall(frame(data, is_compressed=True))
+            assert client.receive() == (TEXT, b"%d" % size)
 
 
 def test_a_limit_of_ones_own(name: ServerName, start: Start):

@@ -9,7 +9,7 @@ import re
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,19 @@ FRAMES = {
 }
 
 
+# What comes behind a handshake, before it is answered.
+BEHIND = {
+    "two bytes": b"\xff\xff",
+    "no mask": FRAMES["no mask"],
+    "a bit of an extension": FRAMES["a bit of an extension"],
+    "another request": request(b"/ws/echo"),
+    "half a request": b"GET /",
+    "bad text": frame(1, b"\xff"),
+    "too large": frame(1, size=2**40),
+    "a close": close(1000),
+}
+
+
 def is_quiet(server: Server, mark: int = 0) -> None:
     log = server.log[mark:]
     assert not any(word in log for word in fuzz.HARM), log
@@ -199,6 +212,37 @@ async def test_frames(server: Server):
             while await tasks(server) > before:
                 pass
         assert server.log.count("disconnect called") == len(FRAMES)
+    is_quiet(server)
+
+
+@pytest.mark.parametrize("state", ["open", "closed"])
+@pytest.mark.parametrize("is_one_packet", [True, False], ids=["in one packet", "a moment later"])
+async def test_frames_behind_a_handshake(
+    state: str, is_one_packet: bool, server_name: ServerName, start_server: StartServer
+):
+    """While it waits for the application, which accepts or refuses it."""
+    server = start_server(server_name, env={"DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings"})
+    opening = request(b"/gate/" + state.encode())
+    answers = dict.fromkeys(BEHIND, b"")
+    async with connect(f"{server.ws_url}/id") as neighbour:
+        await neighbour.recv()
+        for name, data in BEHIND.items():
+            mark = server.mark()
+            reader, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(opening + data if is_one_packet else opening)
+            await asyncio.to_thread(server.wait_log, "waits at the gate", SECONDS, since=mark)
+            writer.write(b"" if is_one_packet else data)
+            await (await neighbour.ping())  # the server has read it
+            async with connect(f"{server.ws_url}/gate/opened"):
+                with suppress(OSError, asyncio.IncompleteReadError):
+                    answers[name] = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(close(1000))
+                    writer.write_eof()
+                    answers[name] += await reader.read()
+            writer.close()
+    status = b"101 Switching Protocols" if state == "open" else b"403 "
+    wrong = {name: answer for name, answer in answers.items() if status not in answer}
+    assert wrong == {}
     is_quiet(server)
 
 

@@ -29,7 +29,7 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.http11 import Response
 
 from tests.conftest import StartServer
-from tests.faults.raw import BINARY, RawClient, frame, raw_client
+from tests.faults.raw import BINARY, PING, PONG, RawClient, frame, raw_client
 from tests.servers import Server, ServerName
 
 APPLICATION = "tests.integration.daphne_apps:application"
@@ -922,6 +922,49 @@ def test_daphne_still_tells_nothing(unmended: Server, what: str):
     with raw(Script(unmended, ACCEPT)) as client:
         client.socket.sendall(WRONG[what])
         assert not has_close_frame(client), FIXED
+
+
+ENDLESS = {
+    "pings": (frame(b"", PING) * 1001, 1008),
+    "pongs": (frame(b"", PONG) * 1001, 1008),
+    "fragments": (frame(b"", BINARY, fin=False) + frame(b"", 0, fin=False) * 5120, 1009),
+}
+
+
+@pytest.mark.parametrize(("data", "code"), ENDLESS.values(), ids=ENDLESS)
+def test_what_never_ends(mended: Server, data: bytes, code: int):
+    with raw(Script(mended, ACCEPT)) as client:
+        client.socket.sendall(data)
+        assert client.closed()[0] == code
+
+
+@pytest.mark.parametrize(("data", "code"), ENDLESS.values(), ids=ENDLESS)
+def test_daphne_still_takes_what_never_ends(unmended: Server, data: bytes, code: int):
+    with raw(Script(unmended, ACCEPT)) as client:
+        client.socket.sendall(data + frame(b"last", PING))
+        while (found := client.receive()) != (PONG, b"last"):
+            assert found == (PONG, b""), FIXED
+
+
+def answer_to_two(server: Server) -> bytes:
+    """The second request comes while the first one waits for its application."""
+    script = Script(server, "linger")
+    with socket.create_connection((server.host, server.port), timeout=2) as client:
+        request = f"GET /{script.target.partition('/')[2]} HTTP/1.1\r\n{UPGRADE}".encode()
+        client.sendall(request)
+        server.wait_log(f'WSCONNECTING {script.path}"')
+        client.sendall(request)
+        with contextlib.suppress(TimeoutError):
+            return client.recv(65536)
+        return b""
+
+
+def test_a_second_request(mended: Server):
+    assert answer_to_two(mended) == b""
+
+
+def test_daphne_still_takes_it_for_a_handshake(unmended: Server):
+    assert b"was added to main list twice" in answer_to_two(unmended), FIXED
 
 
 @pytest.mark.parametrize(

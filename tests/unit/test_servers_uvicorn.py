@@ -20,12 +20,25 @@ BAD = "Invalid UTF-8 sequence received from client."
 LONG = [request(b"/", b"X: " + b"a" * 9000), request(b"/", *[b"X: a"] * 130)]
 
 
+BEFORE = {
+    name: getattr(implementation.WebSocketsSansIOProtocol, name)
+    for name in (
+        "data_received",
+        "receive",
+        "start_keepalive",
+        "handle_ping",
+        "resume_writing",
+        "handle_parser_exception",
+    )
+}
+
+
 @pytest.fixture(params=["uvicorn alone", "mended"])
 def is_mended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     protocol = implementation.WebSocketsSansIOProtocol
     monkeypatch.setattr(protocol, "connection_made", mends._uvicorn_connection_made)
-    before_us = mends._uvicorn_handle_parser_exception
-    monkeypatch.setattr(protocol, "handle_parser_exception", before_us)
+    for name, before_us in BEFORE.items():
+        monkeypatch.setattr(protocol, name, before_us)
     monkeypatch.setitem(vars(implementation), "ServerProtocol", ServerProtocol)
     logger = logging.getLogger("uvicorn.error")
     before = logger.filters
@@ -144,11 +157,11 @@ async def test_a_message_that_is_too_large(is_mended: bool):
 
 
 async def test_a_limit_below_ours(is_mended: bool):
-    parser = vars(implementation)["ServerProtocol"](max_size=1000)
-    assert parser.max_message_size == 1000
-    assert vars(implementation)["ServerProtocol"](max_size=None).max_message_size == (
-        1024 * 1024 if is_mended else None
-    )
+    size = "limit" if is_mended else "max_message_size"
+    parser = vars(implementation)["ServerProtocol"]
+    assert getattr(parser(max_size=1000), size) == 1000
+    assert getattr(parser(max_size=None), size) == (1024 * 1024 if is_mended else None)
+    assert getattr(parser(max_size=2 * 1024 * 1024), size) == 1024 * 1024 * (2 - is_mended)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +178,66 @@ async def test_a_limit_below_ours(is_mended: bool):
 def test_the_path_of_a_target(target: str, path: str):
     """tests/faults/test_odd_input.py compares it with that of HTTP."""
     assert mends._path_and_query(pytest.importorskip("httptools"), target) == path
+
+
+async def test_a_burst_is_parsed_as_it_is_handled(is_mended: bool):
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    protocol.data_received(frame(1, b"x" * 1000) * 200)
+    assert (protocol.queue.qsize() < 50) is is_mended
+    assert transport.pause_reading.called
+    for _ in range(200):
+        assert not transport.resume_reading.called
+        await protocol.receive()
+    assert transport.resume_reading.called
+    await end(protocol)
+
+
+async def test_a_close_in_the_middle_of_a_burst(is_mended: bool):
+    """Of the application's: the client's answer may have come, and isn't parsed yet."""
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    protocol.data_received(frame(1, b"x" * 1000) * 200)
+    if is_mended:
+        protocol.data_received(frame(1, b"x" * 1000) * 200 + close(1000))
+    await protocol.send({"type": "websocket.close", "code": 1000})
+    if not is_mended:
+        protocol.data_received(close(1000))
+    await asyncio.sleep(0)
+    assert transport.close.called
+    assert transport.resume_reading.called
+    await end(protocol)
+
+
+async def test_pongs_that_nobody_reads(is_mended: bool):
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    protocol.pause_writing()
+    protocol.data_received(frame(1, b"a message"))
+    await protocol.receive()
+    transport.reset_mock()
+    protocol.data_received(frame(9, b"ping"))
+    assert written(transport) == b"\x8a\x04ping"
+    assert transport.pause_reading.called is is_mended
+    protocol.data_received(frame(1, b"what was on its way"))
+    await protocol.receive()
+    assert transport.resume_reading.called is not is_mended
+    protocol.resume_writing()
+    assert transport.resume_reading.called
+    await end(protocol)
+
+
+async def test_the_application_is_told_what_came_before_a_fault(is_mended: bool):
+    protocol, transport = await build()
+    await open_(protocol, transport)
+    protocol.data_received(frame(1, b"first") + frame(1, b"bad", head=0xC0) + frame(9))
+    assert events(protocol) == [("receive", "first"), ("disconnect", 1002)][1 - is_mended :]
+    assert transport.write_eof.called is is_mended
+    assert transport.close.called is not is_mended
+    protocol.data_received(frame(9) + frame(1, b"x") * 1000)
+    if is_mended:
+        assert not protocol.conn.reader.buffer
+        assert events(protocol) == []
+    protocol.data_received(close(1002))
+    assert transport.close.called
+    await end(protocol)

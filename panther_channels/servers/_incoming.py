@@ -1,0 +1,81 @@
+"""How much of what one client sends a server bears; the same on all servers."""
+
+import time
+from collections.abc import Iterator
+
+MANY = 64 * 1024  # bytes that wait for the application until no more are read
+OVERHEAD = 512  # bytes that Python needs for a message
+
+# Pings and pongs. Clients ping every few seconds; ten times a second is still a tenth of this.
+_CONTROL_FRAMES = 1000
+_CONTROL_SECONDS = 10.0
+TOO_MANY_CONTROL_FRAMES = f"more than {_CONTROL_FRAMES} pings and pongs in {_CONTROL_SECONDS:g} s"
+
+# A fragment costs up to a hundred bytes, however few it brings. Browsers have some of 128 KiB.
+_FRAGMENTS, _FRAGMENT_SIZE = 1024, 256
+
+_CLOSE = 0x88  # the first byte
+
+
+def max_fragments(max_size: int) -> int:
+    """How many fragments a message may have whose bytes have a limit."""
+    return _FRAGMENTS + max_size // _FRAGMENT_SIZE
+
+
+def too_many_fragments(limit: int) -> str:
+    """The reason of a close for a message of more fragments."""
+    return f"a message has {limit} fragments at most"
+
+
+class ControlFrames:
+    """Counts the pings and pongs of a connection, which no ``receive()`` and no throttle sees."""
+
+    __slots__ = ("_count", "_since")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._since = time.monotonic()
+
+    def are_too_many(self) -> bool:
+        """Called for each; the clock is asked for one in a thousand."""
+        self._count += 1
+        if self._count <= _CONTROL_FRAMES:
+            return False
+        now = time.monotonic()
+        if now - self._since < _CONTROL_SECONDS:
+            return True
+        self._count, self._since = 0, now
+        return False
+
+
+def skip_to_close(buffer: bytearray, unread: int = 0) -> Iterator[None]:
+    """Throw away what a client sends after the server has begun to close, until its close frame.
+
+    What isn't read makes the kernel reset the connection, and the client may never see why it was
+    closed. Yields when it needs more bytes, and ends at the close frame.
+
+    Args:
+        buffer: what has come, to which the caller adds what comes.
+        unread: bytes until the next frame begins.
+    """
+    while True:
+        while len(buffer) < unread:
+            unread -= len(buffer)
+            buffer.clear()
+            yield
+        del buffer[:unread]
+        while len(buffer) < 2 or len(buffer) < (head := _head_size(buffer[1])):
+            yield
+        first, size = buffer[0], buffer[1] & 127
+        # What follows a fault may be anything: a close frame is one that is whole and masked.
+        if first == _CLOSE and 128 <= buffer[1] <= 128 + 125:
+            return
+        if size > 125:
+            size = int.from_bytes(buffer[2 : 4 if size == 126 else 10])
+        unread = head + size
+
+
+def _head_size(second: int) -> int:
+    """Bytes before the payload of a frame, by its second byte."""
+    extended = {126: 2, 127: 8}.get(second & 127, 0)
+    return 2 + extended + (4 if second & 128 else 0)

@@ -1,0 +1,67 @@
+"""What a server bears of one client, without a socket."""
+
+import time
+
+import pytest
+
+from panther_channels.servers._incoming import ControlFrames, max_fragments, skip_to_close
+from tests.faults.wire import close, frame
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("unread", "before"),
+    [
+        (0, b""),
+        (300, b"\x88" * 300),
+        (0, frame(1, b"x" * 5) + frame(0, b"\x88" * 300) + frame(2, b"x" * 70_000) + frame(9)),
+        (0, frame(1, b"not masked", mask=False) + frame(8, b"", head=0) + frame(8, b"x" * 126)),
+    ],
+)
+def test_what_comes_before_a_close_frame_is_thrown_away(unread: int, before: bytes, step: int):
+    buffer = bytearray()
+    skipping = skip_to_close(buffer, unread)
+    next(skipping)
+    data = before + close(1000)
+    for start in range(0, len(before) + 1, step):
+        buffer += data[start : min(start + step, len(before) + 1)]
+        next(skipping)
+        assert len(buffer) < 20
+    buffer += data[len(before) + 1 :]
+    assert next(skipping, "found") == "found"
+
+
+def test_a_frame_that_never_ends():
+    buffer = bytearray()
+    skipping = skip_to_close(buffer)
+    buffer += frame(1, size=2**63)
+    for _ in range(10):
+        next(skipping)
+        assert not buffer
+        buffer += close(1000)
+
+
+@pytest.mark.parametrize(("pause", "expected"), [(0.0, 1001), (0.0099, 1001), (0.011, None)])
+def test_control_frames(pause: float, expected: int | None, monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    frames, found = ControlFrames(), None
+    for number in range(1, 5000):
+        now += pause
+        if frames.are_too_many():
+            found = number
+            break
+    assert found == expected
+
+
+def test_who_was_silent_has_a_burst_of_twice_as_many_at_most(monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    frames = ControlFrames()
+    now += 3600
+    assert [frames.are_too_many() for _ in range(2002)].index(True) == 2001
+
+
+def test_fragments_of_a_message():
+    assert max_fragments(1024 * 1024) == 5120
+    assert max_fragments(1) == 1024
