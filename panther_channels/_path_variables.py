@@ -3,6 +3,7 @@
 import enum
 import inspect
 import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +21,7 @@ from panther_channels.exceptions import InvalidPathVariableAPIError
 
 Cast = Callable[[str], Any]
 
+_MOST_DIGITS = sys.int_info.default_max_str_digits  # 4,300, the most that int() reads
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -133,12 +135,26 @@ def _cast(hint: Any) -> Cast | None:
         return lambda value: _BOOLEANS[value.lower()]
     if hint is datetime or hint is date:
         return hint.fromisoformat
-    if hint is float or hint is Decimal:
-        return lambda value: _finite(hint(value))
+    if hint is float:
+        return _float
+    if hint is Decimal:
+        return _decimal
     return hint if hint is int or hint is UUID else None
 
 
-def _finite(number: Any) -> Any:
-    if not (number.is_finite() if isinstance(number, Decimal) else math.isfinite(number)):
-        raise ValueError(number)
+def _float(value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
     return number
+
+
+def _decimal(value: str) -> Decimal:
+    number = Decimal(value)
+    _, digits, exponent = number.as_tuple()
+    # Not NaN, nor Infinity; and round() and int() write out 1e4000000, which takes seconds.
+    if isinstance(exponent, int):
+        before, after = len(digits) + exponent, -exponent
+        if max(before, 1) + max(after, 0) <= _MOST_DIGITS:
+            return number
+    raise ValueError(value)

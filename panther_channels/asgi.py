@@ -131,8 +131,9 @@ def _preload(patterns: list[URLPattern]) -> None:
 
 
 def _matches(routes: Any, path: str) -> bool:
+    path = path.lstrip("/")
     for route in routes:
-        if (match := route.pattern.match(path.lstrip("/"))) is not None:
+        if (match := route.pattern.match(path)) is not None:
             below = getattr(route.callback, "routes", None)  # of a router
             if below is None or _matches(below, match[0]):
                 return True

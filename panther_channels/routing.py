@@ -5,14 +5,15 @@ import re
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
-from django.urls.converters import get_converters
-from django.urls.resolvers import RegexPattern
+from django.urls.converters import DEFAULT_CONVERTERS, get_converters
+from django.urls.resolvers import RoutePattern
 
 from panther_channels._handshake import problem_with_names
 from panther_channels._path_variables import parameters
@@ -20,6 +21,14 @@ from panther_channels.websocket import GenericWebsocket
 
 _STATIC = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
 _VARIABLE = re.compile(r"<(?:([a-zA-Z_][a-zA-Z0-9_]*):)?([a-zA-Z0-9_]+)>", re.ASCII)
+# Any other converter may take slashes, as far as can be told.
+_ONE_SEGMENT = {DEFAULT_CONVERTERS[kind].regex for kind in ("int", "slug", "str", "uuid")}
+# uvicorn answers a longer handshake with 414; HTTP may have a path of any length there.
+_LONGEST_PATH = 8192
+# How many characters may be looked at, where several variables could take slashes, until a path
+# is found in none of the ways to divide it; and as how many each try counts, whatever its length.
+_MOST_EFFORT = 300_000
+_TRY = 1_000
 _HOOKS = ("connect", "receive", "disconnect", "accept", "send", "close")
 
 
@@ -31,28 +40,89 @@ class _Place:
     below: dict[str, "_Place"] = field(default_factory=dict)
 
 
-class _PathPattern(RegexPattern):
-    """A regular expression whose groups pass through Django's path converters."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A segment of a URL: a fixed one, or a variable, whose value may have slashes."""
 
-    def __init__(
-        self,
-        regex: str,
-        name: str | None = None,
-        is_endpoint: bool = False,
-        converters: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(regex, name, is_endpoint)
-        self.converters = converters or {}
+    name: str
+    regex: re.Pattern[str]
+    is_one_segment: bool
+
+
+@dataclass(slots=True)
+class _Search:
+    """One path on its way through the parts of one URL."""
+
+    path: str
+    values: dict[str, str] = field(default_factory=dict)
+    effort: int = 0
+
+
+class _UrlPattern(RoutePattern):
+    """One URL, whose parts are matched one by one.
+
+    A regular expression of it all tries every way to divide a path among the variables that take
+    slashes: with two of them, the time is quadratic in the path, with three cubic.
+    """
+
+    def __init__(self, segments: list[str], parts: list[_Part], *, is_router: bool) -> None:
+        super().__init__("/".join(segments))
+        fixed = list(takewhile(lambda segment: not segment.startswith("<"), segments))
+        self._head = "/".join(fixed)
+        self._parts = parts[len(fixed) :]
+        self._is_router = is_router
+        slashed = [n for n, part in enumerate(self._parts) if not part.is_one_segment]
+        # From this part on, the end of the path says where each of them ends.
+        self._settled = len(self._parts) if is_router else max(slashed, default=0)
 
     def match(self, path: str) -> Any:
-        if (match := super().match(path)) is None:
+        if not path.startswith(self._head) or len(path) > _LONGEST_PATH:
             return None
-        rest, args, kwargs = match
+        # A router below sees the slashes at the end, too: path("one/") wants its own.
+        search = _Search(f"/{path}" if self._is_router else f"/{path}".rstrip("/"))
+        end = self._end(search, len(self._head) + 1 if self._head else 0, 0)
+        if end is None:
+            return None
         try:
-            cast = {name: c.to_python(kwargs[name]) for name, c in self.converters.items()}
+            kwargs = {name: self.converters[name].to_python(v) for name, v in search.values.items()}
         except ValueError:
             return None
-        return rest, args, {**kwargs, **cast}
+        return search.path[end + 1 :], (), kwargs
+
+    def _end(self, search: _Search, start: int, number: int) -> int | None:
+        """Where the URL ends if the parts from ``number`` on begin at ``start``."""
+        path = search.path
+        if number == len(self._parts):
+            is_end = start == len(path) or (self._is_router and path[start] == "/")
+            return start if is_end else None
+        if not path.startswith("/", start):
+            return None
+        part = self._parts[number]
+        for end in self._possible_ends(path, start + 1, number):
+            search.effort += _TRY + end - start
+            if search.effort > _MOST_EFFORT:
+                return None
+            if part.regex.fullmatch(path, start + 1, end) is None:
+                continue
+            if part.name:
+                search.values[part.name] = path[start + 1 : end]
+            if (found := self._end(search, end, number + 1)) is not None:
+                return found
+        return None
+
+    def _possible_ends(self, path: str, start: int, number: int) -> Iterator[int]:
+        """Where a part that begins at ``start`` could end, the farthest first, as in Django."""
+        if self._parts[number].is_one_segment:
+            end = path.find("/", start)
+            yield len(path) if end < 0 else end
+            return
+        end = len(path)
+        for _ in self._parts[number + 1 :]:  # each takes a segment at least
+            if (end := path.rfind("/", start, end)) < 0:
+                return
+        yield end
+        while number < self._settled and (end := path.rfind("/", start, end)) >= 0:
+            yield end
 
 
 class _Below:
@@ -89,7 +159,7 @@ def build_url_patterns(urls: Any) -> list[URLPattern]:
             _add(root, url, endpoint)
         except ImproperlyConfigured as error:
             raise ImproperlyConfigured(f"The WebSocket URL {url!r} {error}.") from error
-    return list(_patterns(root, "", {}, is_root=True))
+    return list(_patterns(root, [], []))
 
 
 def _flatten(urls: dict[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -140,6 +210,12 @@ def _check_variable(place: _Place, variable: re.Match[str], seen: list[str]) -> 
             f"has the unknown converter {converter!r} in {segment}: use one of {known}, or "
             "register it with django.urls.register_converter()"
         )
+    try:
+        _part(segment)
+    except re.error as error:
+        raise ImproperlyConfigured(
+            f"has the variable {segment}, whose converter has a bad regular expression ({error})"
+        ) from error
     for other in place.below:
         if other.startswith("<") and other != segment:
             raise ImproperlyConfigured(
@@ -190,31 +266,25 @@ def _problem(endpoint: Any) -> str | None:
     return None
 
 
-def _patterns(
-    place: _Place, regex: str, converters: dict[str, Any], *, is_root: bool = False
-) -> Iterator[URLPattern]:
+def _patterns(place: _Place, segments: list[str], parts: list[_Part]) -> Iterator[URLPattern]:
     is_router = getattr(place.endpoint, "_path_routing", False) is True
     if place.endpoint is not None and not is_router:
-        yield _pattern(f"^{regex}/*$", converters, place.endpoint)
+        yield URLPattern(_UrlPattern(segments, parts, is_router=False), place.endpoint)
     statics = [segment for segment in place.below if not segment.startswith("<")]
-    slash = "" if is_root else "/"
+    taken = rf"(?!(?:{'|'.join(statics)})(?:/|\Z))" if statics else ""
     for segment, below in sorted(place.below.items(), key=lambda item: item[0].startswith("<")):
-        variable = _VARIABLE.fullmatch(segment)
-        if variable is None:
-            yield from _patterns(below, f"{regex}{slash}{segment}", converters)
-            continue
-        kind, name = variable.groups()
-        here = {**converters, name: get_converters()[kind]} if kind else converters
-        value = here[name].regex if kind else "[^/]+"
-        taken = "".join(f"(?!{static}(?:/|$))" for static in statics)
-        yield from _patterns(below, f"{regex}{slash}{taken}(?P<{name}>{value})", here)
+        part = _part(segment, taken)
+        yield from _patterns(below, [*segments, segment], [*parts, part])
     if is_router:  # last, for it matches the rest of the path itself, whatever that is
-        end = "(?:/|$)" if regex else ""
-        yield _pattern(f"^{regex}{end}", converters, _Below(place.endpoint))
+        yield URLPattern(_UrlPattern(segments, parts, is_router=True), _Below(place.endpoint))
 
 
-def _pattern(regex: str, converters: dict[str, Any], application: Any) -> URLPattern:
-    return URLPattern(_PathPattern(regex, converters=converters, is_endpoint=True), application)
+def _part(segment: str, taken: str = "") -> _Part:
+    variable = _VARIABLE.fullmatch(segment)
+    if variable is None:
+        return _Part("", re.compile(segment), is_one_segment=True)
+    regex = get_converters()[variable[1] or "str"].regex
+    return _Part(variable[2], re.compile(f"{taken}(?:{regex})"), regex in _ONE_SEGMENT)
 
 
 def _name(endpoint: Any) -> str:

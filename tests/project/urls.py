@@ -35,5 +35,8 @@ websocket_urls = {
         "reject-with-code": websockets.RejectWithCode,
         "raise/<hook>": websockets.RaiseIn,
         "describe/<number>/<word>": websockets.Describe,
+        "price/<amount>": websockets.Price,
+        "files/<path:name>": websockets.Files,
+        "compare/<path:name>/with/<path:other>": websockets.Files,
     }
 }

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from decimal import Decimal
 
 from panther_channels.exceptions import WebsocketError
 from panther_channels.websocket import GenericWebsocket, send_message_to_websocket
@@ -136,6 +137,22 @@ class Describe(GenericWebsocket):
                 "arguments": [number, word],
             }
         )
+
+
+class Price(GenericWebsocket):
+    """Sends a price in full units."""
+
+    async def connect(self, amount: Decimal):
+        await self.accept()
+        await self.send(str(round(amount)))
+
+
+class Files(GenericWebsocket):
+    """Sends the names in its path."""
+
+    async def connect(self, **names: str):
+        await self.accept()
+        await self.send(names)
 
 
 class Late(Obey):

@@ -61,6 +61,14 @@ GOOD: list[tuple[Any, str, Any]] = [
     (UUID, UUID_1.replace("-", ""), UUID(int=1)),
     (Decimal, "1.10", Decimal("1.10")),
     (Decimal, "1e400", Decimal("1e400")),
+    (Decimal, "-1E+4299", Decimal("-1e4299")),
+    (Decimal, "1e-4299", Decimal("1e-4299")),
+    (Decimal, "9" * 4300, Decimal("9" * 4300)),
+    (Decimal, "-0", Decimal("-0")),
+    (Decimal, "1_000", Decimal(1000)),
+    (Decimal, "٣", Decimal(3)),
+    (int, "9" * 4300, 10**4300 - 1),
+    (float, "0." + "0" * 4000 + "1", 0.0),
     (date, "2024-05-06", date(2024, 5, 6)),
     (datetime, "2024-05-06T07:08:09", datetime(2024, 5, 6, 7, 8, 9)),
     (Colour, "red", Colour.RED),
@@ -93,6 +101,19 @@ BAD: list[tuple[Any, str]] = [
     (Decimal, "NaN"),
     (Decimal, "sNaN"),
     (Decimal, "-Infinity"),
+    # As many digits, written out, as int() refuses.
+    (Decimal, "1e4300"),
+    (Decimal, "-1e4000000"),
+    (Decimal, "1e-4300"),
+    (Decimal, "1e-4000000"),
+    (Decimal, "0e4300"),
+    (Decimal, "0e-999999"),
+    (Decimal, "1e99999999999999999999"),
+    (Decimal, "9" * 4301),
+    (Decimal, "9" * 4299 + ".99"),
+    (float, "-1e4000000"),
+    (date, "2024-05-06" + "0" * 4300),
+    (UUID, "1" * 4300),
     (date, "2024-13-01"),
     (date, "yesterday"),
     (datetime, "noon"),
@@ -112,7 +133,7 @@ def test_casts(annotation: Any, value: str, expected: Any):
     assert type(got) is type(expected)
 
 
-@pytest.mark.parametrize(("annotation", "value"), BAD)
+@pytest.mark.parametrize(("annotation", "value"), BAD, ids=[f"{a!s:.40}-{v[:20]}" for a, v in BAD])
 def test_what_does_not_fit_is_refused(annotation: Any, value: str):
     with pytest.raises(InvalidPathVariableAPIError) as caught:
         bind(taking(annotation), {"value": value})

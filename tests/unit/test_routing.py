@@ -1,3 +1,4 @@
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -8,7 +9,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern, path, register_converter
-from django.urls.converters import REGISTERED_CONVERTERS, get_converters
+from django.urls.converters import REGISTERED_CONVERTERS, StringConverter, get_converters
 from django.urls.resolvers import RegexPattern
 
 from panther_channels.routing import build_url_patterns
@@ -78,6 +79,10 @@ CONVERTED = {
     "s/<slug:slug>": C,
     "p/<path:rest>": D,
 }
+SLASHED = {
+    "<path:rest>": {"edit": A, "<int:number>": B, "-/<path:more>": C},
+    "fixed": {},
+}
 UUID_1 = "00000000-0000-0000-0000-000000000001"
 MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
     ({"ws/a": A}, "/ws/a", '["A",{}]'),
@@ -121,6 +126,22 @@ MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
     (CONVERTED, "/s/a-b", '["C",{"slug":"a-b"}]'),
     (CONVERTED, "/s/a b", None),
     (CONVERTED, "/p/a/b", '["D",{"rest":"a/b"}]'),
+    (CONVERTED, f"/n/{'9' * 5000}", None),
+    (CONVERTED, "/p/a//b//", '["D",{"rest":"a//b"}]'),
+    (CONVERTED, "/p//", None),
+    (CONVERTED, "/p/a%0Ab", None),
+    (SLASHED, "/a/b/c/edit/", '["A",{"rest":"a/b/c"}]'),
+    (SLASHED, "/edit/edit/edit", '["A",{"rest":"edit/edit"}]'),
+    (SLASHED, "/a/b/5", '["B",{"rest":"a/b","number":5}]'),
+    (SLASHED, "/a/-/b/-/c/d", '["C",{"rest":"a/-/b","more":"c/d"}]'),
+    (SLASHED, "/a/b", None),
+    (SLASHED, "/-/b", None),
+    (SLASHED, "/fixed/b/edit", None),
+    ({"<path:a>/<path:b>/<path:c>": A}, "/1/2/3/4", '["A",{"a":"1/2","b":"3","c":"4"}]'),
+    ({"<path:a>/<path:b>/<c>": A}, "/1/2/%0A", '["A",{"a":"1","b":"2","c":"\\n"}]'),
+    ({"<name>": A, "fixed": B}, "/fixed%0A", '["A",{"name":"fixed\\n"}]'),
+    ({"<name>": A}, f"/{'a' * 8192}", f'["A",{{"name":"{"a" * 8192}"}}]'),
+    ({"<name>": A}, f"/{'a' * 8193}", None),
     ({"m/<x>": mounted}, "/m/1", "[\"mounted\",{'x': '1'}]"),
     ({"m": mounted}, "/m/1", None),
     ({"c": Channels.as_asgi()}, "/c", '["Channels",{}]'),
@@ -147,6 +168,8 @@ def router() -> URLRouter:
         (lambda: {"r": router()}, "/rone/", None),
         (lambda: {"r": router(), "r/x": C}, "/r/x", '["C",{}]'),
         (lambda: {"r/x/": C, "r": router()}, "/r/x/", '["C",{}]'),
+        (lambda: {"r": router()}, "/r//one/", '["A",{}]'),
+        (lambda: {"r": router()}, "/r%0A", None),
         (lambda: {"": router()}, "/one/", '["A",{}]'),
         (lambda: {"": router(), "one": C}, "/one/", '["C",{}]'),
         (lambda: {"": router(), "one": {"more": C}}, "/one/more", '["C",{}]'),
@@ -177,25 +200,80 @@ class Even:
         return str(value)
 
 
+class Words(StringConverter):
+    """A converter of a project that takes slashes."""
+
+    regex = "[a-zA-Z]+(?:/[a-zA-Z]+)*"
+
+
+class Bad(StringConverter):
+    regex = "("
+
+
 @pytest.fixture
-def even() -> Iterator[None]:
-    register_converter(Even, "even")
+def converters() -> Iterator[None]:
+    kinds: dict[str, Any] = {"even": Even, "words": Words, "bad": Bad}
+    for kind, converter in kinds.items():
+        register_converter(converter, kind)
     yield
-    del REGISTERED_CONVERTERS["even"]
+    for kind in kinds:
+        del REGISTERED_CONVERTERS[kind]
     get_converters.cache_clear()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("target", "expected"), [("/4", '["A",{"number":4}]'), ("/5", None), ("/x", None)]
 )
-async def test_a_converter_of_the_project(even: None, target: str, expected: str | None):
+async def test_a_converter_of_the_project(converters: None, target: str, expected: str | None):
     assert await route({"<even:number>": A}, target) == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"), [("/a/b/4", '["A",{"a":"a","b":"b","number":4}]'), ("/a/4", None)]
+)
+async def test_converters_of_the_project_beside_each_other(
+    converters: None, target: str, expected: str | None
+):
+    assert await route({"<words:a>/<words:b>/<even:number>": A}, target) == expected
 
 
 def test_the_patterns_are_django_s():
     patterns = build_url_patterns(NESTED)
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
     assert len(patterns) == 6
+    assert {str(pattern.pattern) for pattern in patterns} >= {"", "ws/<name>/below"}
+
+
+LONG = [
+    "a" + "/" * 40_000 + "\n",
+    "/" * 8_000 + "\n",
+    "b/" * 2_400 + "\n",
+    "b/" * 1_000 + "\n/" + "b/" * 1_000 + "\n",
+    "b/" * 60 + "1" * 8_000 + "\n",
+    "1" * 8_000,
+    "b" * 8_000 + "/1",
+]
+
+
+@pytest.mark.parametrize("path", LONG, ids=[f"{path[:10]!r}-{len(path)}" for path in LONG])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "<path:a>",
+        "<path:a>/edit",
+        "<path:a>/<path:b>",
+        "<path:a>/b/<path:b>/b/<path:c>",
+        "<path:a>/<path:b>/<path:c>/<path:d>",
+        "<slug:a>/<path:b>/<int:c>/<path:d>/<str:e>",
+        "<words:a>/<words:b>/<words:c>",
+    ],
+)
+def test_no_path_takes_long(converters: None, url: str, path: str):
+    (pattern,) = build_url_patterns({url: A})
+    started = time.process_time()
+    pattern.pattern.match(path)
+    pattern.pattern.match(f"{path}/edit\n")
+    assert time.process_time() - started < 0.2  # some ms; without limits minutes
 
 
 # What is wrong with a URL
@@ -286,6 +364,11 @@ def test_what_is_wrong_names_the_url_and_the_fix(urls: Any, url: str, fix: str):
         build_url_patterns(urls)
     assert url in str(caught.value)
     assert fix in str(caught.value)
+
+
+def test_a_converter_with_a_bad_regular_expression_is_named(converters: None):
+    with pytest.raises(ImproperlyConfigured, match=r"'a/<bad:b>' .* bad regular expression"):
+        build_url_patterns({"a/<bad:b>": A})
 
 
 @pytest.mark.parametrize("urls", [None, [], "project.urls", A, [("a", A)], 5])
