@@ -37,6 +37,6 @@ websocket_urls = {
         "describe/<number>/<word>": websockets.Describe,
         "price/<amount>": websockets.Price,
         "files/<path:name>": websockets.Files,
-        "compare/<path:name>/with/<path:other>": websockets.Files,
+        "compare/<path:name>/<path:other>": websockets.Files,
     }
 }
