@@ -483,7 +483,7 @@ TOO_LARGE, TOO_MANY = f"a message has {LIMIT} bytes at most", "a message has 512
 
 @pytest.mark.parametrize(
     ("part", "total", "reason"),
-    [(b"", 24 * MB, TOO_MANY), (b"ab", 4 * MB, TOO_MANY), (b"x" * 16_000, 6 * MB, TOO_LARGE)],
+    [(b"", 24 * MB, TOO_MANY), (b"ab", 4 * MB, TOO_MANY), (b"x" * 16_000, 24 * MB, TOO_LARGE)],
     ids=["empty", "two bytes", "16 kB"],
 )
 async def test_a_message_that_never_ends(part: bytes, total: int, reason: str, server: Server):

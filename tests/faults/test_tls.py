@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.raw import RawClient, frame, raw_client
+from tests.faults.raw import CLOSE, RawClient, frame, raw_client
 from tests.faults.test_flow import GROWTH, MB, Peak
 from tests.faults.wire import request
 from tests.servers import Server, ServerName
@@ -79,6 +79,19 @@ async def test_a_flood_and_a_client_that_never_reads(server: Server, trust: ssl.
             assert await asyncio.to_thread(writer.flood, FLOOD, 0.5, 150 * MB) < 30 * MB
         assert peak.growth < GROWTH
     assert "Traceback" not in server.log
+
+
+def test_who_is_told_what_it_did_wrong_and_answers(server: Server, trust: ssl.SSLContext):
+    """TLS can't be closed on one side only: it is the client's close frame that ends it."""
+    with raw_client(server, "/count", tls=trust) as client:
+        client.receive()
+        client.send(b"", fin=False)
+        client.socket.sendall(frame(b"x" * 16_000, 0, fin=False) * 400)
+        assert client.closed() == (1009, "a message has 1048576 bytes at most")
+        client.socket.settimeout(3)
+        client.send(b"\x03\xf1", CLOSE)
+        with suppress(ConnectionError, ssl.SSLEOFError):  # not TimeoutError
+            assert client.socket.recv(1) == b""
 
 
 async def test_the_server_stops_meanwhile(server: Server, trust: ssl.SSLContext):
