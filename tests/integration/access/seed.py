@@ -25,7 +25,7 @@ from rest_framework_simplejwt.utils import get_md5_hash_password  # noqa: E402
 PEOPLE = {"alice": {}, "bob": {}, "staff": {"is_staff": True, "is_superuser": False}, "editor": {}}
 # One for each server: a session with an old hash is deleted by the first who looks at it.
 CHANGED: dict[str, dict[str, Any]] = {f"changed-{server}": {} for server in ("daphne", "uvicorn")}
-GOING: dict[str, dict[str, Any]] = {f"going-{number}": {} for number in range(1, 31)}
+GOING: dict[str, dict[str, Any]] = {f"going-{number}": {} for number in range(1, 61)}
 sessions = {}
 
 call_command("migrate", verbosity=0)
