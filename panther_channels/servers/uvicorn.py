@@ -8,7 +8,6 @@ a test that fails once uvicorn no longer needs it.
 import itertools
 import logging
 import sys
-import weakref
 import zlib
 from collections.abc import Generator
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
 from uvicorn.server import Server as UvicornServer
+from websockets import frames
 from websockets.exceptions import PayloadTooBig, ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame
@@ -41,7 +41,11 @@ from panther_channels.servers._last_resort import told_to_stop
 # Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
 _FLUSHING = 0.7
 _LINGERING = 5.0  # seconds for what a client that did wrong still sends, and its answer
+_apply_mask = vars(frames)["apply_mask"]  # in C, if that was built
 _MASK = 4  # bytes before the payload of a client
+# The first byte of a message of one frame, and what the frame has at least, and with a short size.
+_TEXT, _WHOLE = 0x81, (0x81, 0x82)
+_SMALLEST, _SMALL = 6, 6 + 125
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
@@ -76,7 +80,6 @@ def install() -> None:
 def _connection_made(protocol: Any, transport: Any) -> None:
     """The first data, which is the whole request; the rest doesn't pass through here."""
     _uvicorn_connection_made(protocol, transport)
-    protocol.conn.owner = weakref.ref(protocol)
     protocol.data_received = lambda data: _request_received(protocol, data)
 
 
@@ -125,22 +128,63 @@ def _data_received(protocol: Any, data: bytes) -> None:
     What comes behind a handshake that isn't answered yet: uvicorn reads it without a limit.
     """
     conn = protocol.conn
-    conn.unhandled = 0  # nothing is read while messages wait
+    reader = conn.reader
+    reader.unhandled = 0  # nothing is read while messages wait
+    if not (reader.buffer or reader.is_held or reader.is_partial):
+        data = _take_small(protocol, data)
+        if not data:
+            return
     conn.receive_data(data)
     if conn.parser_exc is not None:
         protocol.handle_parser_exception()
         return
     protocol.handle_events()
-    if conn.reader.is_held and not protocol.read_paused and len(conn.reader.buffer) > MANY:
+    if reader.is_held:
+        if protocol.handshake_complete:
+            reader.owner = protocol  # for send_close()
+        if not protocol.read_paused and len(reader.buffer) > MANY:
+            protocol.read_paused = True
+            protocol.transport.pause_reading()
+
+
+def _take_small(protocol: Any, data: bytes) -> bytes:
+    """Take small messages off the front of what has come, without the parser; returns the rest.
+
+    The parser asks five generators about each frame, which makes up for what our limits cost.
+    """
+    conn, size, start = protocol.conn, len(data), 0
+    if conn.debug or conn.extensions or conn.state is not State.OPEN:
+        return data
+    while size - start >= _SMALLEST:
+        first, end = data[start], start + _SMALLEST + data[start + 1] - 128
+        if first not in _WHOLE or not start + _SMALLEST <= end <= min(size, start + _SMALL):
+            break
+        mask, payload = data[start + 2 : start + _SMALLEST], data[start + _SMALLEST : end]
+        kind: str = "bytes"
+        content: Any = _apply_mask(payload, mask)
+        if first == _TEXT:
+            try:
+                kind, content = "text", content.decode()
+            except UnicodeDecodeError:
+                break
+        protocol.queue.put_nowait({"type": "websocket.receive", kind: content})
+        start = end
+        conn.reader.unhandled += OVERHEAD
+        if conn.reader.unhandled > MANY and end < size:
+            conn.reader.is_held = True
+            break
+    if start and not protocol.read_paused:
         protocol.read_paused = True
         protocol.transport.pause_reading()
+    return data[start:]
 
 
 async def _receive(protocol: Any) -> Any:
     """In place of uvicorn's, which only knows of what has been parsed."""
     message = await protocol.queue.get()
     if protocol.read_paused and protocol.queue.empty():
-        if not (protocol.conn.reader.is_held or protocol.conn.is_choked):
+        reader = protocol.conn.reader
+        if not (reader.is_held or reader.is_choked):
             protocol.read_paused = False
             protocol.transport.resume_reading()
         elif protocol.handshake_complete:
@@ -157,11 +201,11 @@ def _start_keepalive(protocol: Any) -> None:
 
 def _parse_on(protocol: Any) -> None:
     """Parse what was held, and read again if nothing waits for the application then."""
-    conn = protocol.conn
-    conn.reader.is_held = False
+    reader = protocol.conn.reader
+    reader.is_held, reader.owner = False, None
     if not protocol.transport.is_closing():
         protocol.data_received(b"")
-    if protocol.read_paused and protocol.queue.empty() and not conn.is_choked:
+    if protocol.read_paused and protocol.queue.empty() and not reader.is_choked:
         protocol.read_paused = False
         protocol.transport.resume_reading()
 
@@ -177,7 +221,7 @@ def _handle_ping(protocol: Any) -> None:
         return
     protocol.transport.write(b"".join(output))
     if not protocol.writable.is_set():
-        protocol.conn.is_choked = True
+        protocol.conn.reader.is_choked = True
         if not protocol.read_paused:
             protocol.read_paused = True
             protocol.transport.pause_reading()
@@ -186,8 +230,8 @@ def _handle_ping(protocol: Any) -> None:
 def _resume_writing(protocol: Any) -> None:
     """The client has taken the pongs."""
     _uvicorn_resume_writing(protocol)
-    if protocol.conn.is_choked:
-        protocol.conn.is_choked = False
+    if protocol.conn.reader.is_choked:
+        protocol.conn.reader.is_choked = False
         if protocol.queue.empty():
             _parse_on(protocol)
 
@@ -267,9 +311,20 @@ class _Reader(StreamReader):
 
     Attributes:
         is_held: whether the parser, which asks before each frame, has to wait.
+        is_choked: whether reading waits until the client has taken its pongs.
+        is_partial: whether a message has begun whose end has not come.
+        unhandled: bytes of messages that were parsed, and may wait for the application.
+        fragments: how many the message has so far.
+        control_frames: counts them.
+        owner: uvicorn's protocol, while messages are held.
     """
 
+    # Of the class, and of no other object: most connections need none of their own.
     is_held = True  # from the request until it is answered
+    is_choked = is_partial = False
+    unhandled = fragments = 0
+    control_frames: ControlFrames | None = None
+    owner: Any = None
 
     def at_eof(self) -> Generator[None, None, bool]:
         while self.is_held or not self.buffer:
@@ -291,17 +346,11 @@ class _ServerProtocol(ServerProtocol):
     """The parser of frames, which `websockets` has brought.
 
     Attributes:
-        owner: a weak reference to uvicorn's protocol.
-        unhandled: bytes of messages that were parsed, and may wait for the application.
-        is_choked: whether reading waits until the client has taken its pongs.
         is_answered: whether the client's close frame has come.
     """
 
     reader: _Reader
-    owner: Any = None
-    unhandled = 0
-    is_choked = is_answered = False
-    _fragments = 0
+    is_answered = False
     _unread = 0  # bytes of a frame that is too large which have not come yet
 
     def __init__(self, *, max_size: int | None = None, **options: Any) -> None:
@@ -317,10 +366,8 @@ class _ServerProtocol(ServerProtocol):
         self.limit = sys.maxsize if max_size is None else max_size
         parsed = None if max_size is None else max_size + max_size // 4 + 1024
         super().__init__(max_size=parsed, **options)
-        self.reader = _Reader()
-        self.parser = self.parse()
-        next(self.parser)
-        self._control_frames = ControlFrames()
+        # The parser has begun, and takes the reader with it.
+        vars(self)["reader"].__class__ = _Reader
 
     def send_response(self, response: Response) -> None:
         """The answer to the handshake: frames behind it are none before it is accepted.
@@ -335,20 +382,21 @@ class _ServerProtocol(ServerProtocol):
         opcode, size = frame.opcode, len(frame.data)
         is_whole = frame.fin and (opcode is TEXT or opcode is BINARY) and self.current_size is None
         if is_whole and size <= self.limit:
-            self.unhandled += size + OVERHEAD
+            self.reader.unhandled += size + OVERHEAD
             self.events.append(frame)
         else:
             self._check(frame)
             _recv_frame(self, frame)
-        if self.unhandled > MANY and self.state is State.OPEN:
+        if self.reader.unhandled > MANY and self.state is State.OPEN:
             self.reader.is_held = True
         if self.extensions:
             self._begin_anew()
 
     def _check(self, frame: Frame) -> None:
-        opcode = frame.opcode
+        opcode, reader = frame.opcode, self.reader
         if opcode is PING or opcode is PONG:
-            if self._control_frames.are_too_many():
+            reader.control_frames = reader.control_frames or ControlFrames()
+            if reader.control_frames.are_too_many():
                 raise _RefusedError(status.WS_1008_POLICY_VIOLATION, TOO_MANY_CONTROL_FRAMES)
         elif opcode is CLOSE:
             self.is_answered = True
@@ -356,12 +404,13 @@ class _ServerProtocol(ServerProtocol):
             size = len(frame.data) + (self.current_size or 0)
             if size > self.limit:
                 raise _RefusedError(status.WS_1009_MESSAGE_TOO_BIG, too_large(self.limit))
+            reader.is_partial = not frame.fin
             if frame.fin:
-                self._fragments = 0
-                self.unhandled += size + OVERHEAD
+                reader.fragments = 0
+                reader.unhandled += size + OVERHEAD
                 return
-            self._fragments += 1
-            if self._fragments >= max_fragments(self.limit):
+            reader.fragments += 1
+            if reader.fragments >= max_fragments(self.limit):
                 reason = too_many_fragments(max_fragments(self.limit))
                 raise _RefusedError(status.WS_1009_MESSAGE_TOO_BIG, reason)
 
@@ -404,7 +453,7 @@ class _ServerProtocol(ServerProtocol):
         if self.state is State.OPEN or not is_bad_text:
             super().send_close(code, reason)
         if self.reader.is_held:  # the client's answer may have come
-            protocol = self.owner()
+            protocol = self.reader.owner
             protocol.loop.call_soon(_parse_on, protocol)
 
 
