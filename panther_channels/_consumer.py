@@ -8,8 +8,8 @@ channel layer, so that neither way waits for the other.
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, cast
-from uuid import uuid4
 
 from panther_channels import _database, conf, status
 from panther_channels._encoding import size_of
@@ -86,7 +86,7 @@ class Connection(Reachable):
                 await self._close(Ending())  # where a middleware neither dispatched nor closed
                 await self._finish()
             finally:
-                watch().leave()
+                watch().leave(self._vigil)
                 await _database.close_old()
 
     async def _serve(self) -> "Connection":
@@ -115,7 +115,8 @@ class Connection(Reachable):
         if socket.state in _UNDECIDED:
             if (group := user_group(self.user)) is not None:
                 await self._attach()
-                await self._join([group])  # at once: permissions and connect() may take their time
+                if self._inbox is not None:  # at once: permissions may take their time
+                    await self._inbox.join([group])
             await authorize(connection)
         if socket.state not in _UNDECIDED:
             return
@@ -136,11 +137,12 @@ class Connection(Reachable):
         socket = self._socket
         if socket.state is not State.CONNECTING or self._id:
             raise socket.illegal("accept() is legal once, and not after close()")
-        self._id = self._vigil.id = uuid4().hex
+        self._id = self._vigil.id = token_hex(16)
         try:
             await self._attach()
-            # Before the client can know that it is open: no outside send comes too early.
-            await self._join([group_name(self._id)])
+            if self._inbox is not None:
+                # Before the client can know that it is open: no outside send comes too early.
+                await self._inbox.join([group_name(self._id)])
             if self._is_authorized:
                 await self._admit()
             await socket.accept(message)
@@ -153,9 +155,11 @@ class Connection(Reachable):
             self._open()
 
     async def _admit(self) -> None:
-        await self._join(self.groups or ())
-        # What happened before the connection was in the user's group has reached nobody.
-        await confirm(self.user)
+        if self.groups and self._inbox is not None:
+            await self._inbox.join(self.groups)
+        if self.user is not None:
+            # What happened before the connection was in the user's group has reached nobody.
+            await confirm(self.user)
 
     def _open(self) -> None:
         """Hear what comes from outside, which is for those alone who may."""

@@ -1,6 +1,7 @@
 """What there is one of for each event loop."""
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -18,6 +19,7 @@ class OnePerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._found: WeakKeyDictionary[asyncio.AbstractEventLoop, T] = WeakKeyDictionary()
+        self._latest: tuple[weakref.ref[asyncio.AbstractEventLoop], T] | None = None
 
     def __call__(self) -> T:
         """That of the running event loop.
@@ -25,8 +27,14 @@ class OnePerLoop(Generic[T]):
         Raises:
             RuntimeError: none is running.
         """
-        loop = asyncio.get_running_loop()
+        loop, latest = asyncio.get_running_loop(), self._latest
+        if latest is not None and latest[0]() is loop:  # nearly always, and the dictionary is slow
+            return latest[1]
         found = self._found.get(loop)
         if found is None:
             found = self._found[loop] = self._make()
+        self._latest = weakref.ref(loop, self._forget), found
         return found
+
+    def _forget(self, _loop: object) -> None:
+        self._latest = None

@@ -19,6 +19,7 @@ from panther_channels import conf
 from panther_channels._lines import Repeats, shown
 from panther_channels._request import Headers
 
+_HOST = {"HTTP_HOST": "host", "HTTP_X_FORWARDED_HOST": "x-forwarded-host"}
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _refusals = Repeats(logging.getLogger("panther_channels"), logging.WARNING, interval=60.0)
@@ -53,15 +54,19 @@ class _Handshake(HttpRequest):
     """As much of a request as Django needs to tell the scheme, and to tell and check the host."""
 
     def __init__(self, headers: Headers, scheme: str) -> None:  # and no more: at every handshake
-        keys = ["HTTP_HOST", "HTTP_X_FORWARDED_HOST"]
+        self.META = {key: headers[name] or "" for key, name in _HOST.items() if name in headers}
+        self._headers, self._scheme = headers, scheme
+
+    def is_secure(self) -> bool:
+        """Whether the connection is encrypted, as the server or a proxy says."""
         if settings.SECURE_PROXY_SSL_HEADER:
-            keys.append(settings.SECURE_PROXY_SSL_HEADER[0])
-        names = {key: key.removeprefix("HTTP_") for key in keys}
-        self.META = {key: headers[name] or "" for key, name in names.items() if name in headers}
-        self._is_encrypted = scheme in ("wss", "https")
+            key = settings.SECURE_PROXY_SSL_HEADER[0]
+            if (name := key.removeprefix("HTTP_")) in self._headers:
+                self.META[key] = self._headers[name] or ""
+        return super().is_secure()
 
     def _get_scheme(self) -> str:
-        return "https" if self._is_encrypted else "http"
+        return "https" if self._scheme in ("wss", "https") else "http"
 
 
 def problem_with(headers: Headers, scheme: str = "ws") -> str | None:

@@ -1,7 +1,7 @@
 """How a connection is reached: over the channel layer, by its token's end, and by limits."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from channels.exceptions import InvalidChannelLayerError
@@ -49,10 +49,6 @@ class Reachable(Guarded):
             self.channel_name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)
             self._inbox = Inbox(layer, self.channel_name)
             self._inbox.bound(conf.max_send_buffer(), self._slow.overflow)
-
-    async def _join(self, groups: Iterable[str]) -> None:
-        if self._inbox is not None:
-            await self._inbox.join(groups)
 
     def _watch_token(self) -> None:
         is_early = self._socket.state is not OPEN  # accept() will ask again

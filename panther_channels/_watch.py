@@ -43,6 +43,7 @@ class Vigil:
 
     Attributes:
         id: its connection id, once it has one.
+        task: the one in which the hooks run.
     """
 
     __slots__ = (
@@ -54,15 +55,15 @@ class Vigil:
         "_name",
         "_seen",
         "_since",
-        "_task",
         "id",
         "socket",
+        "task",
     )
 
     def __init__(self, task: "asyncio.Task[Any]", socket: Socket, name: str) -> None:
         self.id = ""
         self.socket = socket
-        self._task = task
+        self.task = task
         self._name = name
         self._since = time.monotonic()
         self._seen = -2
@@ -116,19 +117,19 @@ class Vigil:
         """Cancel the hook that is running; again and again, if it takes no notice."""
         if not self._cuts:
             logger.warning("%s %s.", self, why)
-            self._cancels = self._task.cancelling()
+            self._cancels = self.task.cancelling()
         self._cuts += 1
-        self._task.cancel()
+        self.task.cancel()
 
     def was_cut_off(self) -> bool:
         """Whether a cancellation of the running task is ours alone; it is taken back then."""
         cuts, self._cuts = self._cuts, 0
-        if not cuts or asyncio.current_task() is not self._task:
+        if not cuts or asyncio.current_task() is not self.task:
             self._cuts = cuts
             return False
         for _ in range(cuts):
-            self._task.uncancel()
-        return self._task.cancelling() <= self._cancels
+            self.task.uncancel()
+        return self.task.cancelling() <= self._cancels
 
     def leave(self) -> None:
         """No hook is running any more."""
@@ -179,11 +180,9 @@ class Watch:
             self._schedule()
         return vigil
 
-    def leave(self) -> None:
+    def leave(self, vigil: Vigil) -> None:
         """End what :meth:`enter` began."""
-        task = asyncio.current_task()
-        if task is not None:
-            self._vigils.pop(task, None)
+        self._vigils.pop(vigil.task, None)
         if not self._vigils:
             self._is_empty.set()
 

@@ -440,8 +440,12 @@ class _ServerProtocol(ServerProtocol):
     def discard(self) -> Generator[None]:
         """After a failure: `websockets` overlooks the client's close frame."""
         if self.state is State.CLOSING and not self.is_answered:
-            yield from skip_to_close(self.reader.buffer, self._unread)
-            self.is_answered = True
+            return self._discard_to_close()
+        return super().discard()
+
+    def _discard_to_close(self) -> Generator[None]:
+        yield from skip_to_close(self.reader.buffer, self._unread)
+        self.is_answered = True
         yield from super().discard()
 
     def send_close(self, code: int | None = None, reason: str = "") -> None:

@@ -28,10 +28,10 @@ SOCKET = SimpleNamespace(received=1, handled=0, scope={"path": "/x"}, state=Stat
 SOCKET.close_code, SOCKET.receive = None, asyncio.Event().wait
 
 async def serve(hang):
-    watch().enter(SOCKET, "Hook")
+    vigil = watch().enter(SOCKET, "Hook")
     os.kill(os.getpid(), signal.SIGTERM)
     hang()
-    watch().leave()
+    watch().leave(vigil)
 
 def for_ever():
     threading.Event().wait()

@@ -355,10 +355,9 @@ async def test_one_timer_for_all(monkeypatch: pytest.MonkeyPatch):
     task = asyncio.current_task()
     assert task is not None
     found = watch()
-    for _ in range(3):
-        found.enter(Socket(), "Any")
+    vigil, *_ = [found.enter(Socket(), "Any") for _ in range(3)]
     looks = [call for call in calls if found._look in call]
-    found.leave()
+    found.leave(vigil)
     assert len(looks) == 1
     assert found._pulse._is_beating
 
