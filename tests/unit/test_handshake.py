@@ -2,8 +2,10 @@ import functools
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.layers import InMemoryChannelLayer
 from django.contrib.auth.models import User
+from django.db import connections
 from django.test import override_settings
 
 from panther_channels._handshake import confirm
@@ -401,3 +403,4 @@ async def test_a_second_look_at_a_user():
     await User.objects.filter(pk=active.pk).adelete()
     with pytest.raises(AuthenticationAPIError):
         await confirm(active)
+    await sync_to_async(connections.close_all)()  # else other tests meet one that is open
