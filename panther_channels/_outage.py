@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import Awaitable
 from typing import Any
 
 from panther_channels._lines import Repeats, shown
+from panther_channels._loops import OnePerLoop
 from panther_channels.exceptions import ChannelLayerError
 
 #: Seconds for a step of a handshake. daphne gives a client up after five.
@@ -14,7 +16,11 @@ TO_JOIN = 1.5
 #: Seconds for an outside send or close.
 TO_SEND = 5.0
 
-_ends = Repeats(logging.getLogger("panther_channels"), logging.ERROR, interval=10.0)
+logger = logging.getLogger("panther_channels")
+
+_CALM = 30.0  # seconds without a failure, after which an outage is over
+_ends = Repeats(logger, logging.ERROR, interval=10.0)
+_failures: OnePerLoop[dict[type[Exception], float]] = OnePerLoop(dict)  # and when each was met last
 
 
 def is_trouble(error: BaseException) -> bool:
@@ -40,6 +46,25 @@ async def limited(answer: Awaitable[Any], seconds: float | None) -> Any:
             raise
         limit = "in time" if seconds is None else f"within {seconds:g} s"
         raise ChannelLayerError(str(error) or f"no answer {limit}") from error
+
+
+def log_failure(error: Exception) -> None:
+    """Log what a channel layer raised where nobody can be told: once for each outage.
+
+    All connections of a process meet it, and ask the layer again and again.
+    """
+    is_known = is_trouble(error)
+    kind = OSError if is_known else type(error)
+    failures, now = _failures(), time.monotonic()
+    is_new = now - failures.get(kind, -_CALM) >= _CALM
+    failures[kind] = now
+    if is_new:
+        logger.error(
+            "The channel layer failed: %s. It is asked again; connections stay open, and may be "
+            "out of reach meanwhile.",
+            (str(error) or type(error).__name__).rstrip("."),
+            exc_info=None if is_known else error,
+        )
 
 
 def log_end(path: str, done: str, error: ChannelLayerError) -> None:

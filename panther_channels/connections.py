@@ -15,15 +15,13 @@ from django.utils.functional import LazyObject
 from panther_channels import conf, status
 from panther_channels._encoding import size_of, to_event
 from panther_channels._outage import TO_SEND, limited
+from panther_channels.layers.backplane import backplane
 
 #: The one type of event that this package sends to connections.
 EVENT_TYPE = "panther_channels.connection"
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _creating = threading.Lock()  # a channel layer
-# Bytes of a message from outside, and less than what a frame of the local layer holds.
-_LARGEST = 16 * 1024 * 1024 - 1024
-_LARGEST_OVER_REDIS = 1024 * 1024
 _MAX_REASON = 123  # bytes: a control frame holds 125, the code takes two (RFC 6455 section 5.5)
 
 
@@ -186,15 +184,12 @@ def check_size(layer: Any, event: dict[str, Any]) -> None:
     """Refuse what a channel layer can't carry without harm to others.
 
     Raises:
-        ValueError: it is larger than 1 MiB over Redis, which cuts a process off from all messages
-            when more waits for it than ``client-output-buffer-limit`` allows; the local layer
-            takes 16 MiB.
+        ValueError: it is larger than 1 MiB over Redis; the local layer takes 16 MiB.
     """
     data = event.get("text") or event.get("json") or event.get("base64") or ""
-    if len(data) <= _LARGEST_OVER_REDIS // 4:  # characters, of which each has four bytes at most
+    limit = backplane(layer).largest_message
+    if len(data) <= limit // 4:  # characters, of which each has four bytes at most
         return
-    is_redis = any(base.__module__.startswith("channels_redis") for base in type(layer).__mro__)
-    limit = _LARGEST_OVER_REDIS if is_redis else _LARGEST
     if (size := size_of(data)) > limit:
         raise ValueError(
             f"A message of {size:,} bytes is too large for {type(layer).__name__}, by which it "
@@ -216,8 +211,8 @@ async def hand_over(layer: Any, group: str, event: dict[str, Any]) -> None:
     Raises:
         ChannelLayerError: the layer failed, or gave no answer within five seconds.
     """
-    limits_itself = getattr(layer, "limits_itself", False)  # another limit would cost another timer
-    await limited(layer.group_send(group, event), None if limits_itself else TO_SEND)
+    found = backplane(layer)
+    await limited(found.group_send(group, event), None if found.limits_itself else TO_SEND)
 
 
 def find_channel_layer() -> Any:

@@ -153,6 +153,14 @@ class Channels:
             if self._mailboxes.get(channel) is not mailbox:  # flushed meanwhile
                 mailbox = self._mailbox(channel)
 
+    def remove(self, channel: str) -> None:
+        """Forget a channel, with its groups and messages."""
+        mailbox = self._mailboxes.get(channel)
+        if mailbox is not None:
+            for group in list(mailbox.groups):
+                self.group_discard(group, channel)
+            self._mailboxes.pop(channel, None)
+
     def flush(self) -> None:
         """Forget all messages and groups; who waits in ``receive()`` goes on waiting."""
         mailboxes, self._mailboxes, self._groups = self._mailboxes, {}, {}

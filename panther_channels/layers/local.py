@@ -22,11 +22,12 @@ from panther_channels.layers._frames import Kind, encode, pack, unpack
 from panther_channels.layers._losses import Losses
 from panther_channels.layers._node import Node
 from panther_channels.layers._peers import Peers
+from panther_channels.layers.backplane import Backplane
 
 __all__ = ["LocalChannelLayer"]
 
 
-class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has no types
+class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # has no types
     """Reaches every process of one host that has the same project and user.
 
     Works from any number of event loops and threads, after forks, and in processes that only send.
@@ -112,6 +113,10 @@ class LocalChannelLayer(BaseChannelLayer):  # type: ignore[misc] # Channels has 
             overflow: called in this event loop, in the midst of a ``send()`` to the channel.
         """
         self._node().channels.bound(channel, limit, overflow)
+
+    async def release(self, channel: str) -> None:
+        """Forget a channel of this event loop, with its groups and what waits there."""
+        self._node().channels.remove(channel)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel a member of a group; does nothing if it is one."""

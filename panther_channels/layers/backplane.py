@@ -1,0 +1,221 @@
+"""What the package asks of a channel layer, and how any layer of Channels' specification gives it.
+
+Our own layers are backplanes. Every other one gets what it lacks here, and nowhere else does
+anybody need to know which layer it is.
+"""
+
+import asyncio
+import math
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from panther_channels._loops import OnePerLoop
+from panther_channels._outage import TO_SEND, is_trouble, log_failure
+
+_EXPIRY = 86400.0  # seconds of a membership, where a layer doesn't tell: Channels' default
+_STEPS = 64  # looks at the memberships within a third of their time
+_RETRY = 10.0  # seconds at most until another attempt to renew them
+_LARGEST = 16 * 1024 * 1024 - 1024  # bytes: of the local layer's frames, less what is around them
+_LARGEST_OVER_REDIS = 1024 * 1024
+
+_node = OnePerLoop(lambda: secrets.token_hex(4))
+
+
+class Nodes(NamedTuple):
+    """Whom a question to a group will reach: as far as is known, which may be not at all."""
+
+    names: frozenset[str] | None = None  # as of node()
+    number: int | None = None
+
+
+class Backplane:
+    """A channel layer with what the specification of Channels has no words for.
+
+    A layer of ours derives from it beside Channels' class, and overrides what it does better. All
+    methods are called in an event loop.
+
+    Attributes:
+        limits_itself: whether nobody waits for it for more than a few seconds. Another limit
+            would cost another timer for every message.
+        largest_message: bytes of a message that may be sent without harm to others.
+    """
+
+    limits_itself = False
+    largest_message = _LARGEST
+
+    if TYPE_CHECKING:  # of Channels' class, which these must not hide
+
+        async def new_channel(self) -> str: ...
+        async def send(self, channel: str, message: dict[str, Any]) -> None: ...
+        async def receive(self, channel: str) -> dict[str, Any]: ...
+        async def group_add(self, group: str, channel: str) -> None: ...
+        async def group_discard(self, group: str, channel: str) -> None: ...
+        async def group_send(self, group: str, message: dict[str, Any]) -> None: ...
+
+    def node(self) -> str:
+        """Eight hexadecimal digits that name the running event loop; ids of connections begin so.
+
+        Raises:
+            ChannelLayerError: the layer is in trouble.
+        """
+        return _node()
+
+    async def nodes(self, _group: str) -> Nodes:
+        """Whom a message to a group will reach, the running event loop among them."""
+        return Nodes()
+
+    def bound_channel(self, channel: str, limit: int, overflow: Callable[[], None]) -> None:
+        """Call ``overflow()`` once when more bytes wait in a channel, and drop what comes then.
+
+        Args:
+            channel: a channel of this event loop, in which nothing waits yet.
+            limit: bytes, which one message alone may exceed.
+            overflow: called in this event loop.
+        """
+
+    async def release(self, channel: str) -> None:
+        """Forget a channel that has left its groups and from which nobody receives any more."""
+
+
+class _AnyLayer(Backplane):
+    """A layer of the specification, in one event loop.
+
+    It keeps memberships: what a layer of the specification forgets after its ``group_expiry`` is
+    told to it again long before. Whether it receives, and is cancelled, decides what it forgets.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        if any(base.__module__.startswith("channels_redis") for base in type(layer).__mro__):
+            # Redis cuts a process off from all messages when more waits for it than its
+            # client-output-buffer-limit allows.
+            self.largest_message = _LARGEST_OVER_REDIS
+        # What _pubsub gives the layers of channels_redis.
+        self.limits_itself = getattr(type(layer), "limits_itself", False)
+        self._receiving: set[str] = set()
+        self._members: dict[tuple[str, str], float] = {}  # since when, in this order
+        self._keeping: asyncio.Task[None] | None = None
+
+    def new_channel(self) -> Any:
+        return self._layer.new_channel()
+
+    def send(self, channel: str, message: dict[str, Any]) -> Any:
+        return self._layer.send(channel, message)
+
+    def group_send(self, group: str, message: dict[str, Any]) -> Any:
+        return self._layer.group_send(group, message)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        self._receiving.add(channel)
+        message: dict[str, Any] = await self._layer.receive(channel)
+        self._receiving.discard(channel)
+        return message
+
+    def bound_channel(self, *arguments: Any) -> None:
+        with suppress(AttributeError):
+            self._layer.bound_channel(*arguments)
+
+    async def release(self, channel: str) -> None:
+        # A channel layer forgets a channel when a receive() on it is cancelled, and has no other
+        # way. The one in memory keeps it where something came in its last moment.
+        if channel in self._receiving:
+            self._receiving.discard(channel)
+            if channel not in getattr(self._layer, "channels", ()):
+                return
+        for _ in range(1000):
+            receiving = asyncio.ensure_future(self._layer.receive(channel))
+            done, _pending = await asyncio.wait({receiving}, timeout=0.01)
+            if not done:
+                receiving.cancel()
+                await asyncio.wait({receiving}, timeout=1.0)
+                return
+            with suppress(Exception):
+                receiving.result()
+
+    # Memberships
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self._note(group, channel)  # even should it fail: then it will be left
+        if self._keeping is None:
+            self._keeping = asyncio.create_task(self._keep())
+        await self._layer.group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self._members.pop((group, channel), None)
+        if not self._members and self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
+        async with asyncio.timeout(TO_SEND):
+            await self._layer.group_discard(group, channel)
+
+    def _note(self, group: str, channel: str) -> None:
+        self._members.pop((group, channel), None)
+        self._members[group, channel] = time.monotonic()
+
+    async def _keep(self) -> None:
+        interval = (getattr(self._layer, "group_expiry", None) or _EXPIRY) / 3
+        step = pause = interval / _STEPS
+        while True:
+            await asyncio.sleep(pause)
+            is_well = await self._renew(self._due(interval))
+            pause = step if is_well else min(step, _RETRY)
+
+    def _due(self, interval: float) -> list[tuple[str, str]]:
+        # Thousands may have come at once, after a restart: each look takes a share of them.
+        share = math.ceil(2 * len(self._members) / _STEPS)
+        now = time.monotonic()
+        due: list[tuple[str, str]] = []
+        for member, since in self._members.items():
+            age = now - since
+            if age < interval / 2 or (len(due) >= share and age < interval):
+                break
+            due.append(member)
+        return due
+
+    async def _renew(self, members: list[tuple[str, str]]) -> bool:
+        is_well = True
+        for group, channel in members:
+            if (group, channel) not in self._members:
+                continue  # it has left meanwhile
+            try:
+                async with asyncio.timeout(TO_SEND):
+                    await self._layer.group_add(group, channel)
+                    if (group, channel) not in self._members:  # in just this moment
+                        await self._layer.group_discard(group, channel)
+                        continue
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
+                log_failure(error)
+                is_well = False
+                if is_trouble(error):
+                    break
+            else:
+                self._note(group, channel)
+        return is_well
+
+
+def is_of_one_message(error: Exception) -> bool:
+    """Whether what ``receive()`` raised is about one message, which some other process has sent."""
+    fernet: Any = sys.modules.get("cryptography.fernet")  # encrypts the messages of channels_redis
+    kinds = (ValueError, TypeError, LookupError)
+    return isinstance(error, kinds if fernet is None else (*kinds, fernet.InvalidToken))
+
+
+_others: OnePerLoop[dict[int, _AnyLayer]] = OnePerLoop(dict)
+
+
+def backplane(layer: Any) -> Backplane:
+    """What the package uses of a channel layer; the same one at each call in an event loop."""
+    if isinstance(layer, Backplane):
+        return layer
+    try:
+        others = _others()
+    except RuntimeError:  # no event loop is running: who calls wants no more than its attributes
+        return _AnyLayer(layer)
+    found = others.get(id(layer))  # it is held there, so that nobody else has its id
+    if found is None:
+        found = others[id(layer)] = _AnyLayer(layer)
+    return found
