@@ -22,7 +22,7 @@ from panther_channels._handshake import (
     middleware_chain,
 )
 from panther_channels._inbox import Inbox
-from panther_channels._limits import LimitedSeat, take_seat
+from panther_channels._limits import Seat, take_seat
 from panther_channels._lines import shown
 from panther_channels._outside import Reachable
 from panther_channels._path_variables import parameters
@@ -53,7 +53,7 @@ class Connection(Reachable):
         self._in_disconnect = False
         self._is_authorized = False
         self._tasks: Tasks | None = None
-        self._seat: LimitedSeat | None = None
+        self._seat: Seat | None = None
 
     @classmethod
     def declared(cls, name: str) -> Any:
@@ -227,7 +227,7 @@ class Connection(Reachable):
                     self._vigil.leave()
 
 
-async def _leave(seat: LimitedSeat | None, inbox: Inbox | None) -> None:
+async def _leave(seat: Seat | None, inbox: Inbox | None) -> None:
     try:
         if seat is not None:
             await seat.leave()

@@ -25,8 +25,8 @@ NAMES: tuple[ServerName, ...] = ("daphne", "uvicorn", "daphne", "uvicorn")
 SEATS, OF_ADDRESS = 2, 4
 
 LOCAL = "panther_channels.layers.LocalChannelLayer"
-PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
-CORE = "channels_redis.core.RedisChannelLayer"
+REDIS = "channels_redis.pubsub.RedisPubSubChannelLayer"
+CORE = "channels_redis.core.RedisChannelLayer"  # as any layer that doesn't tell who is there
 IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 
 
@@ -36,16 +36,13 @@ def directory() -> Iterator[str]:
         yield path
 
 
-@pytest.fixture(params=["local", "pubsub", "core"])
+@pytest.fixture(params=["local", "redis"])
 def layer(request: pytest.FixtureRequest, directory: str, get_redis: GetRedis) -> dict[str, Any]:
     """The setting of each layer in turn."""
     if request.param == "local":
         return {"BACKEND": LOCAL, "CONFIG": {"directory": directory}}
-    url = get_redis().url
-    if request.param == "pubsub":
-        return {"BACKEND": PUBSUB, "CONFIG": {"hosts": [url]}}
-    host = {"address": url, "socket_timeout": None}
-    return {"BACKEND": CORE, "CONFIG": {"hosts": [host], "capacity": 5000}}
+    hosts = {"hosts": [get_redis().url]}
+    return {"BACKEND": REDIS if request.param == "redis" else CORE, "CONFIG": hosts}
 
 
 def environment(layer: dict[str, Any], **limits: Any) -> dict[str, str]:
@@ -141,6 +138,7 @@ async def let_in(clients: Clients, server: Server) -> ClientConnection:
                 return found
 
 
+@pytest.mark.parametrize("layer", ["local", "redis", "core"], indirect=True)
 async def test_the_new_one_is_refused_in_every_process(refusing: list[Server], clients: Clients):
     first, second = [await clients.open(server) for server in refusing[:2]]
     assert 429 in [await refused(clients, server) for server in refusing]
@@ -215,7 +213,7 @@ async def test_a_limit_outlives_a_restart_of_redis(
     start_redis: StartRedis, start_server: StartServer, clients: Clients
 ):
     redis = start_redis()
-    env = environment({"BACKEND": PUBSUB, "CONFIG": {"hosts": [redis.url]}})
+    env = environment({"BACKEND": REDIS, "CONFIG": {"hosts": [redis.url]}})
     servers = [start_server(name, env=env) for name in NAMES[:2]]
     opened = [await clients.open(servers[0]) for _ in range(SEATS)]
     redis.kill()

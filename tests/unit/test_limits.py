@@ -1,297 +1,207 @@
-"""How a connection is limited; processes are played by several censuses of one event loop."""
+"""How connections are limited, within a process and over several."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
 
-from panther_channels import _census, _limits
-from panther_channels._census import Census, Holder
+from panther_channels import _limits
 from panther_channels._limits import take_seat
+from panther_channels._survey import survey
 from panther_channels.exceptions import ChannelLayerError, ThrottlingAPIError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
-from tests.unit.peer import Peer, subclass
+from tests.unit.peer import Peer
+from tests.unit.survey_process import Process, first
 from tests.waiting import until
 
 CLIENT = ("10.0.0.1", 50000)
 TOO_MANY = {"type": "websocket.close", "code": 1008, "reason": "too many connections"}
 
 
-class User:
-    pk = 7
+class Visitor:
+    """What a connection does with its seat."""
+
+    def __init__(self) -> None:
+        self.ends = 0
+        self.seat: Any = None
+
+    async def come(self, layer: Any) -> bool:
+        """Whether it is let in."""
+        try:
+            self.seat = await take_seat(None, CLIENT, layer, self._end)
+        except ThrottlingAPIError:
+            return False
+        return True
+
+    async def leave(self) -> None:
+        if self.seat is not None:
+            await self.seat.leave()
+
+    async def _end(self) -> None:
+        self.ends += 1
 
 
-class Echo(GenericWebsocket):
-    async def auth(self, connection):
-        return User() if self.scope["path"].startswith("/user") else None
+class House:
+    """Processes on one layer, and those who come."""
 
-    async def connect(self):
-        await self.accept()
+    def __init__(self, layer: InMemoryChannelLayer, stack: AsyncExitStack) -> None:
+        there: list[Process] = []
+        self.processes = [Process(layer, there) for _ in range(3)]
+        self._stack = stack
 
-    async def receive(self, data: str | bytes):
-        await self.send(data)
+    def visitor(self) -> Visitor:
+        visitor = Visitor()
+        self._stack.push_async_callback(visitor.leave)
+        return visitor
 
-    async def disconnect(self, code: int):
-        self.scope["journal"].append(code)
+    async def opened(self, *numbers: int) -> list[Visitor]:
+        """Visitors that come and are let in, one after the other."""
+        return [await self._opened(self.processes[number]) for number in numbers]
 
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_census, "_PATIENCE", 0.1)
+    async def _opened(self, process: Process) -> Visitor:
+        visitor, asked = self.visitor(), process.count("ask")
+        assert await visitor.come(process)
+        visitor.seat.open()
+        await until(lambda: process.count("ask") > asked)
+        return visitor
 
 
 @pytest.fixture
-def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every second connection is of another process."""
-    places = [Census(), Census()]
-
-    def next_one() -> Census:
-        places.reverse()
-        return places[0]
-
-    monkeypatch.setattr(_limits, "census", next_one)
-
-
-@pytest.fixture
-async def connected() -> AsyncIterator[Callable[..., Any]]:
-    """Opens connections that end with the test, in the order of opening."""
+async def house(layer: InMemoryChannelLayer) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
-
-        async def connect(path: str = "/user", kind: Any = Echo, **scope: Any) -> Peer:
-            peer = Peer(kind.as_asgi(), path, **{"client": CLIENT, **scope})
-            await stack.enter_async_context(peer)
-            stack.callback(peer.leave)
-            return peer
-
-        yield connect
-
-
-async def is_open(peer: Peer) -> bool:
-    peer.push("?")
-    return (await peer.next()).get("text") == "?"
-
-
-@pytest.mark.parametrize("processes", ["one", "two"])
-@pytest.mark.parametrize("path", ["/user", "/nobody"])
-async def test_the_new_one_is_refused(
-    processes: str, path: str, settings: Any, connected: Any, request: pytest.FixtureRequest
-):
-    if processes == "two":
-        request.getfixturevalue("two_processes")
-    what = "USER" if path == "/user" else "CLIENT"
-    setattr(settings, f"WS_MAX_CONNECTIONS_PER_{what}", 2)
-    peers = [await (await connected(path)).accepted() for _ in range(2)]
-    for _ in range(2):
-        refused = await connected(path, extensions={"websocket.http.response": {}})
-        assert (await refused.next())["status"] == 429
-        assert (await refused.next())["body"] == b'{"detail": "Too many connections"}'
-    assert [await is_open(peer) for peer in peers] == [True, True]
-    # A seat that was given up is free.
-    peers[0].leave()
-    await peers[0].ended()
-    await (await connected(path)).accepted()
-
-
-async def test_others_have_seats_of_their_own(settings: Any, connected: Any):
-    settings.WS_MAX_CONNECTIONS_PER_USER = settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    await (await connected("/user")).accepted()
-    await (await connected("/nobody", client=("10.0.0.2", 1))).accepted()
-    refused = await connected("/user", client=("10.0.0.3", 1))
-    assert (await refused.next())["type"] == "websocket.close"
-    refused = await connected("/nobody")
-    assert (await refused.next())["type"] == "websocket.close"
-
-
-async def test_refused_with_a_code_that_a_script_can_see(settings: Any, connected: Any):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    await (await connected()).accepted()
-    refused = await connected(kind=subclass("Told", Echo, reject_with_close_code=True))
-    await refused.accepted()
-    assert await refused.next() == {
-        "type": "websocket.close",
-        "code": 4429,
-        "reason": "Too many connections",
-    }
-    assert refused.journal == []
-
-
-@pytest.mark.usefixtures("two_processes")
-async def test_of_many_that_come_at_once_as_many_are_let_in_as_there_are_seats(
-    settings: Any, connected: Any
-):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 3
-    peers = [await connected() for _ in range(10)]
-    answers = [(await peer.next())["type"] for peer in peers]
-    assert sorted(answers) == ["websocket.accept"] * 3 + ["websocket.close"] * 7
-    assert answers[:3] == ["websocket.accept"] * 3  # the first ones
-
-
-@pytest.mark.usefixtures("two_processes")
-async def test_the_oldest_is_closed(settings: Any, connected: Any):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 2
-    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    peers = [await (await connected()).accepted() for _ in range(5)]
-    for peer in peers[:3]:
-        assert await peer.next() == TOO_MANY
-        peer.leave(1008)
-        await peer.ended()
-        assert peer.journal == [1008]
-    assert [await is_open(peer) for peer in peers[3:]] == [True, True]
-
-
-@pytest.mark.usefixtures("two_processes")
-async def test_of_many_that_come_at_once_the_youngest_stay(settings: Any, connected: Any):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    peers = [await connected() for _ in range(6)]
-    for peer in peers:
-        await peer.accepted()
-    for peer in peers[:-1]:
-        assert await peer.next() == TOO_MANY
-    assert await is_open(peers[-1])
-
-
-async def test_nobody_is_closed_for_one_that_is_refused(settings: Any, connected: Any):
-    class Refusing(Echo):
-        async def connect(self):
-            pass
-
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    first = await (await connected()).accepted()
-    await (await connected(kind=Refusing)).ended()
-    assert await is_open(first)
-
-
-async def test_connect_does_not_run_for_one_too_many(settings: Any, connected: Any):
-    class Noting(Echo):
-        async def connect(self):
-            self.scope["journal"].append("connect")
-            await self.accept()
-
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    await (await connected()).accepted()
-    refused = await connected(kind=Noting)
-    await refused.ended()
-    assert refused.journal == []
-
-
-async def answer_late(layer: InMemoryChannelLayer, asker: _limits.LimitedSeat) -> None:
-    """As a process does whose event loop was busy for a while."""
-    (key,) = asker.limits
-    answer = [asker.id, [[key, 1.0, "old", True]]]
-    event = {"type": "panther_channels.limits", "process": "busy", "answer": answer}
-    await layer.group_send("panther_channels.limits", event)
+        house = House(layer, stack)
+        for process in house.processes:
+            stack.push_async_callback(survey(process).close)
+        yield house
 
 
 @pytest.fixture
-def seats(monkeypatch: pytest.MonkeyPatch) -> list[_limits.LimitedSeat]:
-    """The seats that are taken from now on."""
-    taken: list[_limits.LimitedSeat] = []
-    take = _limits._Refused.take
-
-    async def noting(seat: Any) -> None:
-        await take(seat)
-        taken.append(seat)
-
-    monkeypatch.setattr(_limits._Refused, "take", noting)
-    return taken
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """That of the hosts, which a test sets."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(_limits, "time", SimpleNamespace(time=lambda: clock.now))
+    return clock
 
 
-async def test_a_late_answer_closes_what_was_let_in(
-    settings: Any, connected: Any, layer: InMemoryChannelLayer, seats: Any
+@pytest.fixture(params=["refuse", "close_oldest"])
+def action(request: pytest.FixtureRequest, settings: Any) -> str:
+    settings.WS_CONNECTION_LIMIT_ACTION = request.param
+    return str(request.param)
+
+
+async def test_of_many_at_once_as_many_are_let_in_as_there_are_seats(house: House, settings: Any):
+    for seats, number in ((1, 2), (3, 9)):
+        settings.WS_MAX_CONNECTIONS_PER_CLIENT = seats
+        visitors = [house.visitor() for _ in range(number)]
+        come = [item.come(house.processes[n % 3]) for n, item in enumerate(visitors)]
+        assert sum(await asyncio.gather(*come)) == seats
+        assert [item.ends for item in visitors] == [0] * number
+        for visitor in visitors:
+            await visitor.leave()
+
+
+async def test_of_two_at_once_one_is_let_in_whatever_the_clocks_say(
+    house: House, settings: Any, clock: SimpleNamespace
 ):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    peer = await (await connected()).accepted()
-    await answer_late(layer, seats[0])
-    assert await peer.next() == TOO_MANY
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
+    first_one, second = house.visitor(), house.visitor()
+    house.processes[0].there.append(house.processes[2])  # which doesn't answer
+    coming = asyncio.create_task(first_one.come(house.processes[0]))
+    await until(lambda: house.processes[0].count("ask"))
+    clock.now -= 60
+    assert [await second.come(house.processes[1]), await coming] == [True, False]
 
 
-async def test_a_late_answer_while_connect_is_busy(
-    settings: Any, connected: Any, layer: InMemoryChannelLayer, seats: Any
+async def test_who_was_let_in_counts_whatever_the_clocks_say(
+    house: House, settings: Any, clock: SimpleNamespace
 ):
-    class Slow(Echo):
-        async def connect(self):
-            await until(lambda: seats[0].is_over)
-            await self.accept()
-
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    peer = await connected(kind=Slow)
-    await until(lambda: seats)
-    await answer_late(layer, seats[0])
-    await peer.accepted()
-    assert await peer.next() == TOO_MANY
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
+    [visitor] = await house.opened(0)
+    clock.now -= 60
+    assert not await house.visitor().come(house.processes[1])
+    assert visitor.ends == 0
 
 
-async def test_who_came_later_does_not_close_who_was_let_in(
-    settings: Any, connected: Any, seats: Any
+@pytest.mark.parametrize("lost", ["ask", "answer"])
+async def test_what_is_lost_lets_nobody_in_for_good(
+    house: House, settings: Any, action: str, lost: str
 ):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 2
-    peers = [await (await connected()).accepted() for _ in range(2)]
-    for seat in seats:
-        assert not seat.look()
-    assert [await is_open(peer) for peer in peers] == [True, True]
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 2
+    visitors = await house.opened(0, 1)
+    house.processes[2 if lost == "ask" else 0].loses = first(lost)
+    visitors += await house.opened(2)
+    too_many = visitors[2 if action == "refuse" else 0]
+    await until(lambda: too_many.ends)
+    assert sum(item.ends > 0 for item in visitors) == 1
 
 
-async def test_who_was_let_in_counts_whatever_its_clock_says(
-    settings: Any, connected: Any, seats: Any
-):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    peer = await (await connected()).accepted()
-    seats[0].time += 60
-    refused = await connected(extensions={"websocket.http.response": {}})
-    assert (await refused.next())["status"] == 429
-    assert await is_open(peer)
-
-
-async def test_a_middleware_that_accepts(settings: Any, connected: Any):
-    class Accepting(WebsocketMiddleware):
-        async def __call__(self, connection):
-            await connection.accept()
-            return await self.dispatch(connection=connection)
-
-    class Accepted(Echo):
-        async def connect(self):
-            pass
-
-    settings.WS_MIDDLEWARES = [Accepting]
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    first = await (await connected(kind=Accepted)).accepted()
-    second = await (await connected(kind=Accepted)).accepted()
-    assert await second.next() == {**TOO_MANY, "reason": "Too many connections"}
+async def test_the_oldest_is_told_once_more_where_that_is_lost(house: House, settings: Any):
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    await (await connected(kind=Accepted)).accepted()
-    assert await first.next() == TOO_MANY
+    [oldest] = await house.opened(0)
+    process = house.processes[1]
+    process.loses = lambda event: "ask" in event and process.count("ask") == 2
+    await house.opened(1)
+    await until(lambda: oldest.ends)
+    assert process.count("ask") == 3
 
 
-async def test_without_a_layer_this_process_counts(settings: Any, connected: Any):
-    settings.CHANNEL_LAYERS = {}
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    await (await connected()).accepted()
-    assert (await (await connected()).next())["type"] == "websocket.close"
+async def test_the_oldest_is_told_once_whoever_answers(house: House, settings: Any):
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 2
     settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    await (await connected()).accepted()
+    visitors = await house.opened(0, 2, 1)  # which hears of one after the other
+    await until(lambda: house.processes[0].count("answer") == 3)
+    assert [item.ends for item in visitors] == [1, 0, 0]
 
 
-async def test_without_a_limit_nothing_is_asked(
-    monkeypatch: pytest.MonkeyPatch, connected: Any, layer: InMemoryChannelLayer
+async def test_a_late_answer_while_connect_is_busy(house: House, settings: Any):
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
+    await house.opened(0)
+    house.processes[0].loses = first("answer")
+    visitor = house.visitor()
+    assert await visitor.come(house.processes[1])
+    await until(lambda: visitor.ends)
+    visitor.seat.open()  # what was told while it wasn't open has been of no effect
+    await until(lambda: visitor.ends == 2)
+
+
+async def test_a_late_answer_to_who_has_gone(house: House, settings: Any):
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
+    await house.opened(0)
+    house.processes[0].loses = first("answer")
+    visitor = house.visitor()
+    assert await visitor.come(house.processes[1])
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 9
+    await house.opened(1)  # and its process goes on listening
+    await visitor.leave()
+    await until(lambda: house.processes[0].count("answer") == 3)  # the first one is asked again
+    await until(lambda: not survey(house.processes[0])._tasks._tasks)
+    assert visitor.ends == 0
+
+
+async def test_a_layer_that_fails(
+    house: House, settings: Any, action: str, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(_limits, "census", None)
-    await (await connected()).accepted()
-    assert "panther_channels.limits" not in layer.groups
+    def failing(_event: dict[str, Any]) -> bool:
+        raise ConnectionError("away")
 
-
-async def test_a_client_that_goes_while_it_is_counted_leaves_nothing(settings: Any):
-    settings.WS_MAX_CONNECTIONS_PER_USER = 1
-    async with Peer(Echo.as_asgi(), "/user") as peer:
-        await until(lambda: _census.census()._seats)
-        peer.task.cancel()
-        await asyncio.wait({peer.task})
-    assert _census.census()._seats == {}
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
+    house.processes[0].loses = failing
+    visitor = house.visitor()
+    if action == "refuse":
+        with pytest.raises(ChannelLayerError):
+            await visitor.come(house.processes[0])
+    else:
+        assert await visitor.come(house.processes[0])
+        visitor.seat.open()
+        await until(lambda: "A limit of connections could not be kept" in caplog.text)
+        await visitor.leave()
+    assert _limits._seats()[house.processes[0]]._held == {}
 
 
 @pytest.mark.parametrize(
@@ -313,87 +223,104 @@ def test_what_counts_as_one_client(address: Any, key: str | None):
     assert _limits._client(address) == key
 
 
-class Broken(InMemoryChannelLayer):
-    async def group_send(self, group, message):
-        raise ConnectionError("away")
+class Echo(GenericWebsocket):
+    async def auth(self, connection):
+        path = self.scope["path"]
+        return SimpleNamespace(pk=7) if path.startswith("/user") else None
 
+    async def connect(self):
+        self.scope["journal"].append("connect")
+        await self.accept()
 
-async def test_what_the_layer_raises_refuses_and_leaves_no_seat(settings: Any):
-    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    for _ in range(2):
-        with pytest.raises(ChannelLayerError):
-            await take_seat(None, CLIENT, Broken(), end)
-    assert _census.census()._seats == {}
-
-
-async def end() -> None:
-    pass
-
-
-async def oldest_closes(layer: Any = None) -> Any:
-    seat = await take_seat(None, CLIENT, layer, end)
-    assert isinstance(seat, _limits._ClosingOldest)
-    return seat
+    async def receive(self, data: str | bytes):
+        await self.send(data)
 
 
 @pytest.fixture
-def closing_oldest(settings: Any) -> None:
-    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
+async def connected() -> AsyncIterator[Callable[..., Any]]:
+    """Opens connections that end with the test, in the order of opening."""
+    async with AsyncExitStack() as stack:
+
+        async def connect(path: str = "/user", kind: Any = Echo, **scope: Any) -> Peer:
+            peer = Peer(kind.as_asgi(), path, **{"client": CLIENT, **scope})
+            await stack.enter_async_context(peer)
+            stack.callback(peer.leave)
+            return peer
+
+        yield connect
 
 
-@pytest.mark.usefixtures("closing_oldest")
-async def test_one_that_goes_at_once_leaves_no_seat():
-    seat = await oldest_closes()
-    seat.open()
-    await seat.leave()
-    await asyncio.wait({seat._asking})
-    assert _census.census()._seats == {}
+async def is_open(peer: Peer) -> bool:
+    peer.push("?")
+    return (await peer.next()).get("text") == "?"
 
 
-@pytest.mark.usefixtures("closing_oldest")
-async def test_the_oldest_is_told_once(monkeypatch: pytest.MonkeyPatch):
-    told: list[Holder] = []
-    monkeypatch.setattr(Census, "dismiss", lambda _place, holder: told.append(holder))
-    seats = [await oldest_closes() for _ in range(2)]
-    for seat in seats:
-        seat.open()
-        await seat._asking
-    seats[1].look()
-    assert [holder.id for holder in told] == [seats[0].id]
-    for seat in seats:
-        await seat.leave()
-
-
-@pytest.mark.usefixtures("closing_oldest", "two_processes")
-async def test_who_is_let_in_does_not_keep_who_comes_later(layer: InMemoryChannelLayer):
-    seats = [await oldest_closes(layer) for _ in range(2)]
-    for seat in seats:
-        seat.open()
-        await seat._asking
-    await until(lambda: any(seats[1].heard.values()))
-    assert not any(seats[0].heard.values())
-    for seat in seats:
-        await seat.leave()
-
-
-@pytest.mark.usefixtures("closing_oldest")
-async def test_what_the_layer_raises_for_one_that_is_open_is_logged(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("has_layer", [True, False])
+@pytest.mark.parametrize(("path", "what"), [("/user", "USER"), ("/nobody", "CLIENT")])
+async def test_the_new_one_is_refused(
+    path: str, what: str, has_layer: bool, settings: Any, connected: Any
 ):
-    seat = await oldest_closes(Broken())
-    seat.open()
-    await asyncio.wait({seat._asking})
-    await until(lambda: caplog.records)
-    assert "A limit of connections could not be kept" in caplog.text
-    await seat.leave()
+    if not has_layer:
+        settings.CHANNEL_LAYERS = {}
+    setattr(settings, f"WS_MAX_CONNECTIONS_PER_{what}", 2)
+    peers = [await (await connected(path)).accepted() for _ in range(2)]
+    for _ in range(2):
+        refused = await connected(path, extensions={"websocket.http.response": {}})
+        assert (await refused.next())["status"] == 429
+        assert (await refused.next())["body"] == b'{"detail": "Too many connections"}'
+        await refused.ended()
+        assert refused.journal == []
+    assert [await is_open(peer) for peer in peers] == [True, True]
+    peers[0].leave()
+    await peers[0].ended()  # and its seat is free
+    await (await connected(path)).accepted()
+    others = {"/user": "/nobody", "/nobody": path}
+    await (await connected(others[path], client=("10.0.0.2", 1))).accepted()
 
 
-async def test_one_too_many_is_told_so(settings: Any):
-    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    seat = await take_seat(None, CLIENT, None, end)
-    assert seat is not None
-    with pytest.raises(ThrottlingAPIError):
-        await take_seat(None, CLIENT, None, end)
-    await seat.leave()
-    assert Holder(1.0, "b", False, "p") < Holder(2.0, "a", False, "p")
+async def test_the_oldest_is_closed_but_for_nobody_who_is_refused(settings: Any, connected: Any):
+    class Refusing(Echo):
+        async def connect(self):
+            pass
+
+    settings.WS_MAX_CONNECTIONS_PER_USER = 1
+    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
+    oldest = await (await connected()).accepted()
+    await (await connected(kind=Refusing)).ended()
+    assert await is_open(oldest)
+    newest = await (await connected()).accepted()
+    assert await oldest.next() == TOO_MANY
+    assert await is_open(newest)
+
+
+async def test_a_middleware_that_accepts(settings: Any, connected: Any):
+    class Accepting(WebsocketMiddleware):
+        async def __call__(self, connection):
+            await connection.accept()
+            return await self.dispatch(connection=connection)
+
+    class Accepted(Echo):
+        async def connect(self):
+            pass
+
+    settings.WS_MIDDLEWARES = [Accepting]
+    settings.WS_MAX_CONNECTIONS_PER_USER = 1
+    oldest = await (await connected(kind=Accepted)).accepted()
+    second = await (await connected(kind=Accepted)).accepted()
+    assert await second.next() == {**TOO_MANY, "reason": "Too many connections"}
+    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
+    await (await connected(kind=Accepted)).accepted()
+    assert await oldest.next() == TOO_MANY
+
+
+async def test_nothing_is_asked_without_a_limit_nor_left_by_who_goes(
+    settings: Any, connected: Any, layer: InMemoryChannelLayer
+):
+    await (await connected()).accepted()
+    assert "panther_channels.survey" not in layer.groups
+    settings.WS_MAX_CONNECTIONS_PER_USER = 1
+    async with Peer(Echo.as_asgi(), "/user") as peer:
+        await until(lambda: "panther_channels.survey" in layer.groups)
+        peer.task.cancel()  # while others are asked
+        await asyncio.wait({peer.task})
+    assert "panther_channels.survey" not in layer.groups
