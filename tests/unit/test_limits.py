@@ -11,12 +11,11 @@ from channels.layers import InMemoryChannelLayer
 
 from panther_channels import _limits
 from panther_channels._limits import take_seat
-from panther_channels._survey import survey
 from panther_channels.exceptions import ChannelLayerError, ThrottlingAPIError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer
-from tests.unit.survey_process import Process, first
+from tests.unit.processes import Process, failing
 from tests.waiting import until
 
 CLIENT = ("10.0.0.1", 50000)
@@ -50,7 +49,7 @@ class House:
     """Processes on one layer, and those who come."""
 
     def __init__(self, layer: InMemoryChannelLayer, stack: AsyncExitStack) -> None:
-        there: list[Process] = []
+        there: set[str] = set()
         self.processes = [Process(layer, there) for _ in range(3)]
         self._stack = stack
 
@@ -76,7 +75,7 @@ async def house(layer: InMemoryChannelLayer) -> AsyncIterator[House]:
     async with AsyncExitStack() as stack:
         house = House(layer, stack)
         for process in house.processes:
-            stack.push_async_callback(survey(process).close)
+            stack.push_async_callback(process.survey.close)
         yield house
 
 
@@ -110,7 +109,7 @@ async def test_of_two_at_once_one_is_let_in_whatever_the_clocks_say(
 ):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     first_one, second = house.visitor(), house.visitor()
-    house.processes[0].there.append(house.processes[2])  # which doesn't answer
+    house.processes[0].there.add(house.processes[2].name)  # which doesn't answer
     coming = asyncio.create_task(first_one.come(house.processes[0]))
     await until(lambda: house.processes[0].count("ask"))
     clock.now -= 60
@@ -133,7 +132,7 @@ async def test_what_is_lost_lets_nobody_in_for_good(
 ):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 2
     visitors = await house.opened(0, 1)
-    house.processes[2 if lost == "ask" else 0].loses = first(lost)
+    house.processes[2 if lost == "ask" else 0].lose_next(lost)
     visitors += await house.opened(2)
     too_many = visitors[2 if action == "refuse" else 0]
     await until(lambda: too_many.ends)
@@ -162,7 +161,7 @@ async def test_the_oldest_is_told_once_whoever_answers(house: House, settings: A
 async def test_a_late_answer_while_connect_is_busy(house: House, settings: Any):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     await house.opened(0)
-    house.processes[0].loses = first("answer")
+    house.processes[0].lose_next("answer")
     visitor = house.visitor()
     assert await visitor.come(house.processes[1])
     await until(lambda: visitor.ends)
@@ -173,23 +172,20 @@ async def test_a_late_answer_while_connect_is_busy(house: House, settings: Any):
 async def test_a_late_answer_to_who_has_gone(house: House, settings: Any):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     await house.opened(0)
-    house.processes[0].loses = first("answer")
+    house.processes[0].lose_next("answer")
     visitor = house.visitor()
     assert await visitor.come(house.processes[1])
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 9
     await house.opened(1)  # and its process goes on listening
     await visitor.leave()
     await until(lambda: house.processes[0].count("answer") == 3)  # the first one is asked again
-    await until(lambda: not survey(house.processes[0])._tasks._tasks)
+    await until(lambda: not house.processes[0].survey._tasks._tasks)
     assert visitor.ends == 0
 
 
 async def test_a_layer_that_fails(
     house: House, settings: Any, action: str, caplog: pytest.LogCaptureFixture
 ):
-    def failing(_event: dict[str, Any]) -> bool:
-        raise ConnectionError("away")
-
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     house.processes[0].loses = failing
     visitor = house.visitor()

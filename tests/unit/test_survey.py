@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,285 +13,239 @@ from panther_channels import _survey
 from panther_channels._survey import Answers, Survey, survey
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.layers import LocalChannelLayer
-from tests.unit.survey_process import Process, at_once, first
+from tests.unit.processes import Process, failing
 from tests.waiting import until
 
+GROUP = "panther_channels.survey"
 LONG, SHORT = 60.0, 0.1  # seconds to wait for answers: too long for a test, or in vain
 
 
-class Processes:
-    """Each has a survey; what is left when a test ends must be nothing."""
-
-    def __init__(self, layer: InMemoryChannelLayer, knows: str) -> None:
-        self.layer, self.knows = layer, knows
-        self.there: list[Process] = []
-        self.surveys: list[Survey] = []
-
-    async def new(self, answer: Any = None) -> Survey:
-        """One that answers the topic "name" with a value, or with what a function gives."""
-        found = survey(Process(self.layer, self.there, self.knows))
-        self.surveys.append(found)
-        if answer is not None:
-            await found.answer("name", answer if callable(answer) else lambda _question: answer)
-        return found
-
-    async def kill(self, killed: Survey) -> None:
-        """It hears nothing any more, but whether it is there isn't known yet."""
-        await self.layer.group_discard(_survey._GROUP, killed._channel)
-
-    def process(self, of: Survey) -> Process:
-        return next(item for item in self.there if item.name == of.node)
-
-
 @pytest.fixture(params=["names", "number", "nothing"])
-async def processes(
+async def new(
     request: pytest.FixtureRequest, layer: InMemoryChannelLayer
-) -> AsyncIterator[Processes]:
-    found = Processes(layer, request.param)
-    yield found
-    for item in found.surveys:
-        await item.close()
+) -> AsyncIterator[Callable[[], Process]]:
+    """Makes processes."""
+    made: list[Process] = []
+    there: set[str] = set()
+
+    def make() -> Process:
+        made.append(Process(layer, there, request.param))
+        return made[-1]
+
+    yield make
+    for process in made:
+        await process.survey.close()
 
 
 def only(knows: str) -> Any:
-    return pytest.mark.parametrize("processes", [knows], indirect=True)
+    return pytest.mark.parametrize("new", [knows], indirect=True)
 
 
-async def ask(asker: Survey, within: float = LONG, **options: Any) -> Answers:
-    answers: Answers = await at_once(asker.ask("name", within=within, **options))
-    return answers
-
-
-async def acquainted(processes: Processes, *answers: Any) -> list[Survey]:
-    """The first one has heard of all others, each of which answers."""
-    found = [await processes.new(), *[await processes.new(answer) for answer in answers]]
+async def acquainted(new: Callable[[], Process], *answers: Any) -> list[Process]:
+    """The first one has heard of all others, each of which answers, or calls a function."""
+    found = [new() for _ in (None, *answers)]
+    for process, answer in zip(found[1:], answers, strict=True):
+        function = answer if callable(answer) else lambda _question, answer=answer: answer
+        await process.survey.answer("name", function)
     await ask(found[0], SHORT)
     return found
 
 
-async def test_all_others_answer_and_nobody_waits_longer(processes: Processes):
-    here, a, b = await acquainted(processes, "a", [{1: b"b"}])
-    await (await processes.new()).answer("other", str)  # knows nothing of it, and says so
-    answers = await ask(here)
-    assert answers.given == {a.node: "a", b.node: [{1: b"b"}]}
-    assert answers.is_complete
+async def ask(asker: Process, within: float = LONG, question: Any = None, **more: Any) -> Answers:
+    async with asyncio.timeout(5):
+        return await asker.survey.ask("name", question, within=within, **more)
 
 
-async def test_a_question_is_anything(processes: Processes):
-    here, a = await acquainted(processes, lambda question: question)
+async def test_all_others_answer_and_nobody_waits_longer(new: Callable[[], Process]):
+    here, a, b = await acquainted(new, "a", lambda question: question)
+    await here.survey.answer("name", str)  # but who asks isn't asked
+    await new().survey.answer("other", str)  # knows nothing of it, and says so
     for question in (None, 1.5, ["x", {"y": [b"z"]}], {1: 2}):
-        assert (await ask(here, question=question)).given == {a.node: question}
+        answers = await ask(here, question=question)
+        assert answers == Answers({a.name: "a", b.name: question}, {}, frozenset(), 0)
+        assert answers.is_complete
 
 
-async def test_the_first_question_waits_where_nothing_is_known(processes: Processes):
-    here, a = await processes.new(), await processes.new("a")
-    answers = await ask(here, SHORT if processes.knows == "nothing" else LONG)
-    assert answers.given == {a.node: "a"}
-    assert answers.unnamed == (None if processes.knows == "nothing" else 0)
-    assert answers.is_complete == (processes.knows != "nothing")
+async def test_the_first_question_waits_where_nothing_is_known(new: Callable[[], Process]):
+    here, a = new(), new()
+    await a.survey.answer("name", str)
+    is_known = here.knows != "nothing"
+    answers = await ask(here, LONG if is_known else SHORT)
+    assert answers == Answers({a.name: "None"}, {}, frozenset(), 0 if is_known else None)
+    assert answers.is_complete is is_known
 
 
-async def test_who_does_not_answer_is_named_and_not_waited_for_again(processes: Processes):
-    here, a, b = await acquainted(processes, "a", "b")
-    await processes.kill(b)
+async def test_who_does_not_answer_is_named_and_not_waited_for_again(
+    new: Callable[[], Process], layer: InMemoryChannelLayer
+):
+    here, a, b = await acquainted(new, "a", "b")
+    await layer.group_discard(GROUP, b.survey._channel)  # it was killed
     answers = await ask(here, SHORT)
-    assert answers == Answers({a.node: "a"}, {}, frozenset({b.node}), 0)
-    if processes.knows == "nothing":  # it may be that nobody could be heard
+    assert answers == Answers({a.name: "a"}, {}, frozenset({b.name}), 0)
+    assert not answers.is_complete
+    if here.knows == "nothing":  # it may be that nobody could be heard
         await ask(here, SHORT)
-    assert (await ask(here)).given == {a.node: "a"}
-    processes.there.remove(processes.process(b))
-    answers = await ask(here)
-    assert (answers.given, answers.is_complete) == ({a.node: "a"}, True)
+    assert (await ask(here)).given == {a.name: "a"}
+    here.there.discard(b.name)
+    assert (await ask(here)) == Answers({a.name: "a"}, {}, frozenset(), 0)
 
 
-async def test_who_is_heard_again_is_waited_for_again(processes: Processes):
-    here, a = await acquainted(processes, "a")
-    processes.process(a).loses = first("answer")
+async def test_who_is_heard_again_is_waited_for_again(new: Callable[[], Process]):
+    here, a = await acquainted(new, "a")
+    a.lose_next("answer")
     assert not (await ask(here, SHORT)).given
-    await a.ask("name", within=SHORT)  # which tells that it is there
-    if processes.knows == "nothing":  # whether others are there, too
+    await ask(a, SHORT)  # which tells that it is there
+    if here.knows == "nothing":  # but others may be there, too
         await ask(here, SHORT)
-    assert (await ask(here)).given == {a.node: "a"}
+    assert (await ask(here)).given == {a.name: "a"}
 
 
 @only("number")
-async def test_of_whom_was_never_heard_is_a_number(processes: Processes):
-    here, a = await processes.new("h"), await processes.new("a")
-    processes.there.append(Process(processes.layer, [], "number"))
-    answers = await ask(here, SHORT)
-    assert answers == Answers({a.node: "a"}, {}, frozenset(), 1)
-    assert not answers.is_complete
+async def test_of_whom_was_never_heard_is_a_number(new: Callable[[], Process]):
+    here, a = await acquainted(new, "a")
+    here.there.add("silent")
+    assert await ask(here, SHORT) == Answers({a.name: "a"}, {}, frozenset(), 1)
 
 
-async def test_who_says_goodbye_is_not_waited_for(processes: Processes):
-    blocked = asyncio.Event()
-    here, a = await acquainted(processes, lambda _question: blocked.wait())
+async def test_who_says_goodbye_is_not_waited_for(new: Callable[[], Process]):
+    here, a = await acquainted(new, "a")
+    await a.survey.answer("name", lambda _question: asyncio.sleep(60))
     asking = asyncio.create_task(ask(here))
-    await until(lambda: a._tasks._tasks)
-    await a.withdraw("name")
-    assert (await asking).given == {}
-    processes.there.remove(processes.process(a))
+    await until(lambda: here.count("ask") == 2)
+    await a.survey.withdraw("name")
+    assert await asking == Answers({}, {}, frozenset(), 0)
+    here.there.discard(a.name)
     assert (await ask(here)).is_complete
 
 
 @only("nothing")
-async def test_who_comes_later_says_so(processes: Processes):
-    (here,) = await acquainted(processes)
-    a = await processes.new("a")
-    await until(lambda: here._heard)
-    assert (await ask(here)).given == {a.node: "a"}
+async def test_who_comes_later_says_so(new: Callable[[], Process]):
+    (here,) = await acquainted(new)
+    a = new()
+    await a.survey.answer("name", str)
+    await asyncio.sleep(0)
+    assert (await ask(here)).given == {a.name: "None"}
 
 
 @pytest.mark.parametrize("lost", ["ask", "answer"])
-async def test_what_is_lost_is_asked_again(processes: Processes, lost: str):
-    calls: list[str] = []
-    here, a, b = await acquainted(processes, lambda _question: calls.append("a"), "b")
+async def test_those_are_asked_again_who_have_not_answered(new: Callable[[], Process], lost: str):
     heard: dict[str, Any] = {}
-    calls.clear()
-    processes.process(here if lost == "ask" else b).loses = first(lost)
-    answers = await ask(here, SHORT, hear=heard.__setitem__)
-    assert b.node in answers.missing
-    await until(lambda: b.node in heard)
-    assert heard == {a.node: None, b.node: "b"}
-    assert calls == ["a"], "who has answered isn't asked again"
-
-
-@only("names")
-async def test_what_nobody_hears_is_not_asked_again(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(_survey, "_AGAIN", (0.01,))
-    here, a = await acquainted(processes, "a")
-    processes.process(here).loses = first("ask")
-    await ask(here, SHORT)
-    assert (here._asked, here._tasks._tasks) == ({}, set())
-    assert (await ask(here, SHORT)).missing == {a.node}, "it isn't waited for"
+    here, a, b = await acquainted(new, "a", "b")
+    (here if lost == "ask" else b).lose_next(lost)
+    assert b.name in (await ask(here, SHORT, hear=heard.__setitem__)).missing
+    await until(lambda: b.name in heard)
+    assert heard == {a.name: "a", b.name: "b"}
+    assert a.count("answer") == 2
 
 
 @only("names")
 async def test_a_late_answer_is_heard_for_some_time(
-    processes: Processes, monkeypatch: pytest.MonkeyPatch
+    new: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(_survey, "LATE", 0.5)
-    go_on = asyncio.Event()
-    heard: list[tuple[str, Any]] = []
+    go_on, heard = asyncio.Event(), dict[str, Any]()
 
     async def slow(_question: Any) -> str:
         await go_on.wait()
         return "a"
 
-    async def hear(is_late: bool) -> None:
-        go_on.clear()
-        await here.ask("name", within=SHORT, hear=lambda *answer: heard.append(answer))
-        if is_late:
-            await until(lambda: not here._asked)
-        go_on.set()
-        await until(lambda: not a._tasks._tasks)
-        await until(lambda: is_late or heard)
-
-    here, a = await acquainted(processes, slow)
-    await here.answer("other", str)  # so that it goes on listening
-    await hear(is_late=False)
-    assert heard == [(a.node, "a")]
-    await hear(is_late=True)
-    assert heard == [(a.node, "a")]
+    here, a = await acquainted(new, slow)
+    await here.survey.answer("other", str)  # so that it goes on listening
+    await ask(here, SHORT)  # nobody hears what comes later, nor is anybody asked again
+    assert here.survey._asked == {}
+    await ask(here, SHORT, hear=heard.__setitem__)
+    go_on.set()
+    await until(lambda: heard == {a.name: "a"})
+    await until(lambda: here.survey._asked == {})
+    assert here.count("ask") <= 4
 
 
-async def test_one_is_asked(processes: Processes):
-    here, a, b = await acquainted(processes, "a", "b")
-    assert (await ask(here, node=b.node)).given == {b.node: "b"}
-    processes.there.remove(processes.process(a))
-    await a.close()
-    answers = await ask(here, SHORT if processes.knows == "nothing" else LONG, node=a.node)
-    assert answers == Answers({}, {}, frozenset({a.node}), 0)
+async def test_one_is_asked(new: Callable[[], Process]):
+    here, _, b = await acquainted(new, "a", "b")
+    assert await ask(here, node=b.name) == Answers({b.name: "b"}, {}, frozenset(), 0)
+    here.there.discard(b.name)
+    await b.survey.close()
+    within = SHORT if here.knows == "nothing" else LONG
+    assert await ask(here, within, node=b.name) == Answers({}, {}, frozenset({b.name}), 0)
 
 
 @only("names")
 async def test_many_questions_cost_one_channel_which_is_given_up(
-    processes: Processes, layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+    new: Callable[[], Process], layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(_survey, "LATE", 0.2)
-    here, a = await processes.new(), await processes.new("a")
+    here, a = new(), new()
+    await a.survey.answer("name", str)
     for _ in range(2):
         answers = await asyncio.gather(*(ask(here) for _ in range(50)))
-        assert [item.given for item in answers] == [{a.node: "a"}] * 50
-        assert len(layer.groups[_survey._GROUP]) == 2
-    await until(lambda: len(layer.groups[_survey._GROUP]) == 1)
-    await a.withdraw("name")
+        assert [item.given for item in answers] == [{a.name: "None"}] * 50
+        assert len(layer.groups[GROUP]) == 2
+    await until(lambda: len(layer.groups[GROUP]) == 1)
+    await a.survey.withdraw("name")
     assert layer.groups == {}
-    assert (await ask(here, SHORT)).given == {}  # and whoever asks next joins anew
+    await asyncio.gather(a.survey.answer("name", str), a.survey.withdraw("other"))
+    assert (await ask(here)).given == {a.name: "None"}
 
 
 @only("names")
-async def test_why_there_is_no_answer(processes: Processes, caplog: pytest.LogCaptureFixture):
-    here, a, b = await acquainted(processes, lambda _question: b"x" * 100, lambda _question: 1 / 0)
-    processes.process(a).largest_message = 100
-    answers = await ask(here)
-    assert answers.errors == {
-        a.node: "102 bytes are too large for the channel layer, which takes 100.",
-        b.node: "division by zero",
+async def test_why_there_is_no_answer(new: Callable[[], Process], caplog: pytest.LogCaptureFixture):
+    here, a, b, c = await acquainted(new, b"x" * 100, lambda _question: 1 / 0, "c")
+    a.largest_message = 100
+
+    def hear(node: str, _answer: Any) -> None:
+        raise LookupError("odd")
+
+    assert (await ask(here, hear=hear)).errors == {
+        a.name: "102 bytes are too large for the channel layer, which takes 100.",
+        b.name: "division by zero",
+        c.name: "LookupError('odd')",
     }
     assert "has no answer: ZeroDivisionError" in caplog.text
     with pytest.raises(ValueError, match="too large"):
-        await a.ask("name", b"x" * 100, within=LONG)
+        await ask(a, question=b"x" * 100)
     with pytest.raises(TypeError):
-        await here.ask("name", object(), within=LONG)
-
-    def failing(_node: str, _answer: Any) -> None:
-        raise LookupError("odd")
-
-    await a.answer("name", lambda _question: "a")
-    assert (await ask(here, hear=failing)).errors[a.node] == "LookupError('odd')"
+        await ask(here, question=object())
 
 
 @only("names")
 @pytest.mark.parametrize(
     "event",
-    [
-        {},
-        {"node": ["x"], "hello": ""},
-        {"node": "x", "ask": "1"},
-        {"node": "x", "answer": ["1"]},
-        {"node": "x", "ask": "1", "but": 1},
-    ],
+    [{}, {"node": ["x"], "hello": ""}, {"node": "x", "ask": "1"}, {"node": "x", "answer": ["1"]}],
 )
 async def test_what_cannot_be_read_is_ignored_and_logged_once(
-    processes: Processes, caplog: pytest.LogCaptureFixture, event: dict[str, Any]
+    new: Callable[[], Process], caplog: pytest.LogCaptureFixture, event: dict[str, Any]
 ):
-    here, a = await acquainted(processes, "a")
+    here, a = await acquainted(new, "a")
     for _ in range(2):
-        await processes.layer.group_send(_survey._GROUP, {"type": _survey._TYPE, **event})
-    assert (await ask(here)).given == {a.node: "a"}
+        await here.group_send(GROUP, {"type": GROUP, **event})
+    assert (await ask(here)).given == {a.name: "a"}
     assert [(item.levelname, item.exc_info) for item in caplog.records] == [("WARNING", None)]
 
 
 @only("names")
-async def test_who_is_cancelled_leaves_nothing(processes: Processes):
-    here, a = await acquainted(processes, lambda _question: asyncio.sleep(60))
+async def test_who_is_cancelled_leaves_nothing(new: Callable[[], Process]):
+    here, a = await acquainted(new, "a")
+    await a.survey.answer("name", lambda _question: asyncio.sleep(60))
     asking = asyncio.create_task(ask(here, hear=lambda *_: None))
-    await until(lambda: a._tasks._tasks)
+    await until(lambda: here.count("ask") == 2)
     asking.cancel()
     await asyncio.wait({asking})
-    assert (here._asked, here._tasks._tasks) == ({}, set())
+    assert here.survey._asked == {}
 
 
 async def test_a_layer_that_fails(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture):
-    def failing(event: dict[str, Any]) -> bool:
-        raise ConnectionError("away")
-
-    process = Process(layer, [])
-    found = Survey(process)
+    process = Process(layer, set())
     process.loses = failing
     with pytest.raises(ChannelLayerError, match="away"):
-        await found.answer("name", str)
+        await process.survey.answer("name", str)
     assert (layer.groups, layer.channels) == ({}, {})
     process.loses = lambda _event: False
-    await found.answer("name", str)
+    await process.survey.answer("name", str)
     process.loses = failing
     with pytest.raises(ChannelLayerError, match="away"):
-        await found.ask("name", within=LONG)
+        await ask(process)
     assert caplog.records == []
-    await found.withdraw("name")
+    await process.survey.withdraw("name")
     assert "The channel layer failed: away" in caplog.text
 
 
@@ -301,24 +255,18 @@ async def test_each_event_loop_has_one_of_its_own(folder: Path):
     started, ended = threading.Event(), threading.Event()
 
     async def other() -> Survey:
-        found = survey(layer)
-        await found.answer("name", lambda question: [question, threading.get_ident()])
+        await survey(layer).answer("name", lambda question: [*question, "answer"])
         started.set()
         await asyncio.to_thread(ended.wait, 20)
-        await found.close()
-        return found
+        await survey(layer).close()
+        return survey(layer)
 
-    here = survey(layer)
-    assert survey(layer) is here
-    thread = asyncio.create_task(asyncio.to_thread(asyncio.run, other()))
+    there = asyncio.create_task(asyncio.to_thread(asyncio.run, other()))
     await asyncio.to_thread(started.wait, 20)
     try:
-        answers = await here.ask("name", "?", within=1.0)
+        answers = await survey(layer).ask("name", ["question"], within=1.0)
     finally:
         ended.set()
-    there = await thread
-    (answer,) = answers.given.values()
-    assert answer[0] == "?"
-    assert answer[1] != threading.get_ident()
-    assert there is not here
-    await here.close()
+    assert [*answers.given.values()] == [["question", "answer"]]
+    assert await there is not survey(layer)
+    await survey(layer).close()

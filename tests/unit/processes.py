@@ -1,10 +1,10 @@
 """Processes that ask each other, played in one event loop on one in-memory layer."""
 
-import asyncio
 import secrets
 from collections.abc import Callable
 from typing import Any
 
+from panther_channels._survey import survey
 from panther_channels.layers.backplane import Backplane, Nodes, backplane
 
 
@@ -12,28 +12,26 @@ class Process(Backplane):
     """The channel layer as one process sees it.
 
     Attributes:
-        there: all processes that the layer knows of; this one once it listens.
+        there: the processes that the layer knows of; this one once it listens.
         knows: how it knows them: by their "names", as a "number", or not at all ("nothing").
         sent: the events that it has sent.
         loses: whether the last of them doesn't get out.
     """
 
-    def __init__(self, layer: Any, there: "list[Process]", knows: str = "names") -> None:
-        self.name = secrets.token_hex(4)
-        self.there, self.knows = there, knows
-        self.loses: Callable[[dict[str, Any]], bool] = lambda _event: False
+    def __init__(self, layer: Any, there: set[str], knows: str = "names") -> None:
+        self.name, self.there, self.knows = secrets.token_hex(4), there, knows
         self.sent: list[dict[str, Any]] = []
+        self.loses: Callable[[dict[str, Any]], bool] = lambda _event: False
         self._default = backplane(layer)
-
-    def count(self, kind: str) -> int:
-        """How many events of a kind it has sent."""
-        return sum(kind in event for event in self.sent)
+        for name in ("receive", "group_add", "group_discard", "release"):
+            setattr(self, name, getattr(self._default, name))
+        self.survey = survey(self)
 
     def node(self) -> str:
         return self.name
 
     async def nodes(self, group: str) -> Nodes:
-        there = {item.name for item in self.there}
+        there = self.there
         if group.startswith("connection."):
             there = {name for name in there if name in group}
         if self.knows == "names":
@@ -41,36 +39,31 @@ class Process(Backplane):
         return Nodes(number=len(there)) if self.knows == "number" else Nodes()
 
     async def new_channel(self) -> str:
-        self.there.append(self)
+        self.there.add(self.name)
         return await self._default.new_channel()
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._default, name)
-
-    async def release(self, channel: str) -> None:
-        await self._default.release(channel)
-
     async def send(self, channel: str, message: dict[str, Any]) -> None:
-        self.sent.append(message)
-        if not self.loses(message):
+        if not self._loses(message):
             await self._default.send(channel, message)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        self.sent.append(message)
-        if not self.loses(message):
+        if not self._loses(message):
             await self._default.group_send(group, message)
 
+    def _loses(self, message: dict[str, Any]) -> bool:
+        self.sent.append(message)
+        return self.loses(message)
 
-def first(kind: str, count: int = 1) -> Callable[[dict[str, Any]], bool]:
-    """Loses that many events of a kind."""
-    left = [kind] * count
+    def count(self, kind: str) -> int:
+        """How many events of a kind it has sent."""
+        return sum(kind in event for event in self.sent)
 
-    def loses(event: dict[str, Any]) -> bool:
-        return kind in event and bool(left) and bool(left.pop())
+    def lose_next(self, kind: str) -> None:
+        """Lose the next event of a kind."""
+        sent = self.count(kind)
+        self.loses = lambda event: kind in event and self.count(kind) == sent + 1
 
-    return loses
 
-
-async def at_once(call: Any) -> Any:
-    """What comes without that the time has to pass which a question may take."""
-    return await asyncio.wait_for(call, 5)
+def failing(_event: dict[str, Any]) -> bool:
+    """What a layer does that is away."""
+    raise ConnectionError("away")
