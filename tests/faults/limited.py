@@ -1,9 +1,7 @@
-"""Classes that limit or are limited, and their URLs."""
+"""Classes that are limited, and their URLs."""
 
-from datetime import timedelta
 from types import SimpleNamespace
 
-from panther_channels.throttling import Throttle
 from panther_channels.websocket import GenericWebsocket
 
 
@@ -25,19 +23,4 @@ class WithCode(Numbered):
     reject_with_close_code = True
 
 
-class Throttled(Numbered):
-    throttle = Throttle(rate=20, duration=timedelta(minutes=1))
-
-
-class Dropping(Numbered):
-    throttle = Throttle(rate=20, duration=timedelta(minutes=1), drop=True)
-
-
-websocket_urls = {
-    "ws": {
-        "limited": Numbered,
-        "limited-with-code": WithCode,
-        "throttled": Throttled,
-        "dropping": Dropping,
-    }
-}
+websocket_urls = {"ws": {"limited": Numbered, "limited-with-code": WithCode}}

@@ -23,19 +23,29 @@ TOO_MANY = {"type": "websocket.close", "code": 1008, "reason": "too many connect
 
 
 class Visitor:
-    """What a connection does with its seat."""
+    """What a connection in a process does with its seat."""
 
-    def __init__(self) -> None:
-        self.ends = 0
-        self.seat: Any = None
+    ends = 0
+    seat: Any = None
 
-    async def come(self, layer: Any) -> bool:
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def come(self) -> bool:
         """Whether it is let in."""
         try:
-            self.seat = await take_seat(None, CLIENT, layer, self._end)
+            self.seat = await take_seat(None, CLIENT, self._process, self._end)
         except ThrottlingAPIError:
             return False
         return True
+
+    async def open(self) -> "Visitor":
+        """Come and be let in."""
+        asked = self._process.count("ask")
+        assert await self.come()
+        self.seat.open()
+        await until(lambda: self._process.count("ask") > asked)
+        return self
 
     async def leave(self) -> None:
         if self.seat is not None:
@@ -45,46 +55,29 @@ class Visitor:
         self.ends += 1
 
 
-class House:
-    """Processes on one layer, and those who come."""
-
-    def __init__(self, layer: InMemoryChannelLayer, stack: AsyncExitStack) -> None:
-        there: set[str] = set()
-        self.processes = [Process(layer, there) for _ in range(3)]
-        self._stack = stack
-
-    def visitor(self) -> Visitor:
-        visitor = Visitor()
-        self._stack.push_async_callback(visitor.leave)
-        return visitor
-
-    async def opened(self, *numbers: int) -> list[Visitor]:
-        """Visitors that come and are let in, one after the other."""
-        return [await self._opened(self.processes[number]) for number in numbers]
-
-    async def _opened(self, process: Process) -> Visitor:
-        visitor, asked = self.visitor(), process.count("ask")
-        assert await visitor.come(process)
-        visitor.seat.open()
-        await until(lambda: process.count("ask") > asked)
-        return visitor
-
-
 @pytest.fixture
-async def house(layer: InMemoryChannelLayer) -> AsyncIterator[House]:
+async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
-        house = House(layer, stack)
-        for process in house.processes:
-            stack.push_async_callback(process.survey.close)
-        yield house
+        yield stack
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """That of the hosts, which a test sets."""
-    clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(_limits, "time", SimpleNamespace(time=lambda: clock.now))
-    return clock
+async def processes(layer: InMemoryChannelLayer, stack: AsyncExitStack) -> list[Process]:
+    there: set[str] = set()
+    made = [Process(layer, there) for _ in range(3)]
+    for process in made:
+        stack.push_async_callback(process.survey.close)
+    return made
+
+
+@pytest.fixture
+def visitor(processes: list[Process], stack: AsyncExitStack) -> Callable[[int], Visitor]:
+    def make(process: int) -> Visitor:
+        visitor = Visitor(processes[process])
+        stack.push_async_callback(visitor.leave)
+        return visitor
+
+    return make
 
 
 @pytest.fixture(params=["refuse", "close_oldest"])
@@ -93,111 +86,113 @@ def action(request: pytest.FixtureRequest, settings: Any) -> str:
     return str(request.param)
 
 
-async def test_of_many_at_once_as_many_are_let_in_as_there_are_seats(house: House, settings: Any):
-    for seats, number in ((1, 2), (3, 9)):
-        settings.WS_MAX_CONNECTIONS_PER_CLIENT = seats
-        visitors = [house.visitor() for _ in range(number)]
-        come = [item.come(house.processes[n % 3]) for n, item in enumerate(visitors)]
-        assert sum(await asyncio.gather(*come)) == seats
-        assert [item.ends for item in visitors] == [0] * number
-        for visitor in visitors:
-            await visitor.leave()
+@pytest.mark.parametrize(("seats", "number"), [(1, 2), (3, 9)])
+async def test_of_many_at_once_as_many_are_let_in_as_there_are_seats(
+    seats: int, number: int, visitor: Any, settings: Any
+):
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = seats
+    visitors = [visitor(count % 3) for count in range(number)]
+    assert sum(await asyncio.gather(*(item.come() for item in visitors))) == seats
+    assert [item.ends for item in visitors] == [0] * number
 
 
 async def test_of_two_at_once_one_is_let_in_whatever_the_clocks_say(
-    house: House, settings: Any, clock: SimpleNamespace
+    processes: list[Process], visitor: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
 ):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    first_one, second = house.visitor(), house.visitor()
-    house.processes[0].there.add(house.processes[2].name)  # which doesn't answer
-    coming = asyncio.create_task(first_one.come(house.processes[0]))
-    await until(lambda: house.processes[0].count("ask"))
-    clock.now -= 60
-    assert [await second.come(house.processes[1]), await coming] == [True, False]
+    processes[0].there.add(processes[2].name)  # which doesn't answer, so that one waits for it
+    coming = asyncio.create_task(visitor(0).come())
+    await until(lambda: processes[0].count("ask"))
+    monkeypatch.setattr(_limits, "time", SimpleNamespace(time=lambda: 1.0))  # the other's is behind
+    assert [await visitor(1).come(), await coming] == [True, False]
 
 
-async def test_who_was_let_in_counts_whatever_the_clocks_say(
-    house: House, settings: Any, clock: SimpleNamespace
-):
+async def test_who_was_let_in_counts_whatever_its_clock_says(visitor: Any, settings: Any):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    [visitor] = await house.opened(0)
-    clock.now -= 60
-    assert not await house.visitor().come(house.processes[1])
-    assert visitor.ends == 0
+    first = await visitor(0).open()
+    first.seat.time += 60
+    assert not await visitor(1).come()
+    assert first.ends == 0
 
 
 @pytest.mark.parametrize("lost", ["ask", "answer"])
 async def test_what_is_lost_lets_nobody_in_for_good(
-    house: House, settings: Any, action: str, lost: str
+    processes: list[Process], visitor: Any, settings: Any, action: str, lost: str
 ):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 2
-    visitors = await house.opened(0, 1)
-    house.processes[2 if lost == "ask" else 0].lose_next(lost)
-    visitors += await house.opened(2)
+    visitors = [await visitor(0).open(), await visitor(1).open()]
+    processes[2 if lost == "ask" else 0].lose_next(lost)
+    visitors.append(await visitor(2).open())
     too_many = visitors[2 if action == "refuse" else 0]
     await until(lambda: too_many.ends)
     assert sum(item.ends > 0 for item in visitors) == 1
 
 
-async def test_the_oldest_is_told_once_more_where_that_is_lost(house: House, settings: Any):
-    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    [oldest] = await house.opened(0)
-    process = house.processes[1]
-    process.loses = lambda event: "ask" in event and process.count("ask") == 2
-    await house.opened(1)
-    await until(lambda: oldest.ends)
-    assert process.count("ask") == 3
-
-
-async def test_the_oldest_is_told_once_whoever_answers(house: House, settings: Any):
+async def test_the_oldest_is_told_once_whoever_answers_and_again_where_that_is_lost(
+    processes: list[Process], visitor: Any, settings: Any
+):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 2
     settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    visitors = await house.opened(0, 2, 1)  # which hears of one after the other
-    await until(lambda: house.processes[0].count("answer") == 3)
-    assert [item.ends for item in visitors] == [1, 0, 0]
+    oldest, younger = await visitor(0).open(), await visitor(2).open()
+    processes[1].loses = lambda event: "ask" in event and processes[1].count("ask") == 2
+    newest = await visitor(1).open()
+    await until(lambda: oldest.ends)
+    await newest.leave()
+    await processes[1].survey.close()
+    assert processes[1].count("ask") == 3
+    assert [oldest.ends, younger.ends, newest.ends] == [1, 0, 0]
 
 
-async def test_a_late_answer_while_connect_is_busy(house: House, settings: Any):
+async def test_a_late_answer_while_connect_is_busy(
+    processes: list[Process], visitor: Any, settings: Any
+):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    await house.opened(0)
-    house.processes[0].lose_next("answer")
-    visitor = house.visitor()
-    assert await visitor.come(house.processes[1])
-    await until(lambda: visitor.ends)
-    visitor.seat.open()  # what was told while it wasn't open has been of no effect
-    await until(lambda: visitor.ends == 2)
+    await visitor(0).open()
+    processes[0].lose_next("answer")
+    second = visitor(1)
+    assert await second.come()
+    await until(lambda: second.ends)
+    second.seat.open()  # what was told before has been of no effect
+    await until(lambda: second.ends == 2)
 
 
-async def test_a_late_answer_to_who_has_gone(house: House, settings: Any):
-    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    await house.opened(0)
-    house.processes[0].lose_next("answer")
-    visitor = house.visitor()
-    assert await visitor.come(house.processes[1])
+async def test_a_late_answer_to_who_has_gone(processes: list[Process], visitor: Any, settings: Any):
+    settings.WS_MAX_CONNECTIONS_PER_CLIENT = 2
+    for _ in range(2):
+        await visitor(0).open()
+    processes[0].lose_next("answer")
+    second = visitor(1)
+    assert await second.come()
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 9
-    await house.opened(1)  # and its process goes on listening
-    await visitor.leave()
-    await until(lambda: house.processes[0].count("answer") == 3)  # the first one is asked again
-    await until(lambda: not house.processes[0].survey._tasks._tasks)
-    assert visitor.ends == 0
+    await visitor(1).open()  # and its process goes on listening
+    await second.leave()
+    answers = processes[0].count("answer")
+    await until(lambda: processes[0].count("answer") > answers)
+    await asyncio.sleep(0.01)
+    assert second.ends == 0
 
 
 async def test_a_layer_that_fails(
-    house: House, settings: Any, action: str, caplog: pytest.LogCaptureFixture
+    processes: list[Process],
+    visitor: Any,
+    settings: Any,
+    action: str,
+    caplog: pytest.LogCaptureFixture,
 ):
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
-    house.processes[0].loses = failing
-    visitor = house.visitor()
+    first = visitor(0)
+    processes[0].loses = failing
     if action == "refuse":
         with pytest.raises(ChannelLayerError):
-            await visitor.come(house.processes[0])
+            await first.come()
     else:
-        assert await visitor.come(house.processes[0])
-        visitor.seat.open()
+        assert await first.come()
+        first.seat.open()
         await until(lambda: "A limit of connections could not be kept" in caplog.text)
-        await visitor.leave()
-    assert _limits._seats()[house.processes[0]]._held == {}
+        await first.leave()
+    processes[0].loses = lambda _event: False
+    await visitor(0).open()  # its seat is free
+    assert await visitor(1).come() is (action != "refuse")
 
 
 @pytest.mark.parametrize(
@@ -233,17 +228,16 @@ class Echo(GenericWebsocket):
 
 
 @pytest.fixture
-async def connected() -> AsyncIterator[Callable[..., Any]]:
+def connected(stack: AsyncExitStack) -> Callable[..., Any]:
     """Opens connections that end with the test, in the order of opening."""
-    async with AsyncExitStack() as stack:
 
-        async def connect(path: str = "/user", kind: Any = Echo, **scope: Any) -> Peer:
-            peer = Peer(kind.as_asgi(), path, **{"client": CLIENT, **scope})
-            await stack.enter_async_context(peer)
-            stack.callback(peer.leave)
-            return peer
+    async def connect(path: str = "/user", kind: Any = Echo, **scope: Any) -> Peer:
+        peer = Peer(kind.as_asgi(), path, **{"client": CLIENT, **scope})
+        await stack.enter_async_context(peer)
+        stack.callback(peer.leave)
+        return peer
 
-        yield connect
+    return connect
 
 
 async def is_open(peer: Peer) -> bool:
