@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from channels.db import database_sync_to_async
 
-from panther_channels._expiry import expiry_of
 from panther_channels._lines import shortened
 from panther_channels.exceptions import AuthenticationAPIError
 
@@ -103,3 +102,11 @@ class CredentialAuthentication(BaseAuthentication):
     @abstractmethod
     def find_user(self, validated: Any) -> Any:
         """The third step, in a thread: the user of whom it speaks."""
+
+
+def expiry_of(token: Any) -> float | None:
+    """The ``exp`` of a token's claims (RFC 7519 section 4.1.4), in seconds since the epoch."""
+    try:
+        return float(token["exp"])
+    except (TypeError, KeyError, ValueError):
+        return None

@@ -1,7 +1,7 @@
 """The questions asked before ``connect()``: middlewares, authentication, permissions."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,23 @@ def _chain(dispatch: Dispatch, classes: tuple[Callable[..., Any], ...]) -> Dispa
     return dispatch
 
 
-async def authenticate(connection: "Websocket") -> None:
-    """Set ``connection.user`` from the class's ``auth``, else from ``WS_AUTHENTICATION``.
+def authentications_of(connection: "Websocket") -> list[Any]:
+    """The class's ``auth``, else ``WS_AUTHENTICATION``."""
+    return questions(_declared(connection, "auth") or conf.authentication())
+
+
+def offered_subprotocol(authentications: list[Any], scope: Mapping[str, Any]) -> str | None:
+    """The one of an authentication, whoever lets in, that the client has offered.
+
+    A browser fails the connection if none that it offered is selected.
+    """
+    offered = scope.get("subprotocols") or ()
+    found = (getattr(each, "subprotocol", None) for each in reversed(authentications))
+    return next((each for each in found if each in offered), None)
+
+
+async def authenticate(connection: "Websocket", authentications: list[Any]) -> Any:
+    """Set ``connection.user``; returns the authentication that found the user, if one did.
 
     Of several, the first that finds a user counts. One that doesn't understand the credential
     leaves it to the others; where none does, it refuses.
@@ -54,12 +69,6 @@ async def authenticate(connection: "Websocket") -> None:
         Exception: whatever the authentication raises, to refuse the connection.
     """
     foreign = None
-    authentications = questions(_declared(connection, "auth") or conf.authentication())
-    for authentication in authentications:
-        # Whoever lets in: a browser fails the connection if none that it offered is selected.
-        subprotocol = getattr(authentication, "subprotocol", None)
-        if subprotocol in (connection.scope.get("subprotocols") or ()):
-            connection.default_subprotocol = subprotocol
     for authentication in authentications:
         asked = authentication() if inspect.isclass(authentication) else authentication
         try:
@@ -68,12 +77,12 @@ async def authenticate(connection: "Websocket") -> None:
             foreign = foreign or error
             continue
         if connection.state in _ENDED:  # by this one, whatever it says
-            return
+            return None
         if connection.user is not None:
-            connection.authentication = asked
-            return
+            return asked
     if foreign is not None:
         raise foreign
+    return None
 
 
 async def authorize(connection: "Websocket") -> None:
@@ -121,7 +130,13 @@ def questions(declared: Any) -> list[Any]:
 def consumers_of(patterns: list[URLPattern]) -> Iterator[Any]:
     """The :class:`GenericWebsocket` classes among what URLs point to, each once."""
     found = (getattr(pattern.callback, "consumer_class", None) for pattern in patterns)
-    yield from dict.fromkeys(item for item in found if hasattr(item, "declared"))
+    yield from dict.fromkeys(item for item in found if _is_handler(item))
+
+
+def _is_handler(consumer: Any) -> bool:
+    # Not issubclass(): the class is defined above.
+    bases = getattr(consumer, "__mro__", ())
+    return any(base.__module__ == "panther_channels.websocket" for base in bases)
 
 
 def declared_by(owner: Any, name: str) -> Any:
@@ -200,13 +215,13 @@ def problem_with_names(consumer: Any, arguments: Iterable[str] = ()) -> str | No
     """
     name = consumer.__qualname__
     for foreign, right in _FOREIGN_NAMES.items():
-        if consumer.declared(foreign) is not None:
+        if declared_by(consumer, foreign) is not None:
             return f"{name}.{foreign} does nothing here: the attribute is named `{right}`"
     for base in consumer.__mro__:
         if base.__module__ == "django.contrib.auth.mixins":
             return f"{base.__qualname__} of {name} does nothing here: set `permissions` instead"
         for annotated in _NAMES & inspect.get_annotations(base).keys():
-            if annotated not in vars(base) and consumer.declared(annotated) is None:
+            if annotated not in vars(base) and declared_by(consumer, annotated) is None:
                 return f"{name}.{annotated} has an annotation, but no value: write `=`, not `:`"
     for argument in (_NAMES | _FOREIGN_NAMES.keys()).intersection(arguments):
         if argument not in inspect.signature(consumer).parameters:

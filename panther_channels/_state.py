@@ -1,14 +1,16 @@
-"""The states of a connection, what may be sent in each, and the errors that end it."""
+"""The WebSocket of a connection: its states, what may be sent in each, how it ends."""
 
 import asyncio
 import enum
 import logging
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple, TypeGuard
 
 from panther_channels import status
 from panther_channels._denial import deny
 from panther_channels._lines import shown
+from panther_channels._transport import Transport
 from panther_channels.exceptions import BaseError, ChannelLayerError, WebsocketError
 
 logger = logging.getLogger("panther_channels")
@@ -45,6 +47,13 @@ class Ending(NamedTuple):
     detail: Any = "Permission Denied"
 
 
+RESTART = Ending(status.WS_1012_SERVICE_RESTART, "service restart")
+OVERDUE = Ending(
+    status.WS_1013_TRY_AGAIN_LATER,
+    status=status.HTTP_503_SERVICE_UNAVAILABLE,
+    detail="Service Unavailable",
+)
+SLOW_CLIENT = Ending(status.WS_1013_TRY_AGAIN_LATER, "slow consumer")
 UNAVAILABLE = Ending(
     status.WS_1013_TRY_AGAIN_LATER,
     "try again later",
@@ -74,29 +83,80 @@ def ending_for(error: BaseException) -> Ending:
 
 
 class Socket:
-    """A WebSocket as ASGI shows it, and the one place where its state changes.
+    """A WebSocket as ASGI shows it, and what is known of it.
+
+    Args:
+        name: that of the handler's class.
 
     Attributes:
-        state: the state.
+        scope: the ASGI scope.
+        receive: what the server gave, or what reads ahead in its place.
+        asgi_send: what the server gave.
+        transport: the server's side of TCP, where it is known.
+        task: the one in which the hooks run, once it is served.
+        id: the connection id; empty until ``accept()``.
+        name: that of the handler's class.
+        since: when the handshake or ``disconnect()`` began, as ``time.monotonic()`` tells it.
         close_code: the code of the close frame that was sent or received, once it is known.
         is_gone: whether the client, or somebody outside, ended it: not the handler.
-        was_accepted: whether it was ever open.
+        is_slow: whether it is being closed because its client takes nothing.
+        was_accepted: whether it is, or was, open, and its end has not begun.
+        is_ending: whether ``disconnect()`` runs, or is about to.
         received: how many messages came in.
         handled: how many of them were handled; another number while a hook is running.
-        sent: how many messages went out.
+        sent: how many messages the server took.
     """
+
+    # Not a dict: there may be many thousands of them.
+    __slots__ = (
+        *("scope", "receive", "asgi_send", "transport", "task", "id", "name", "since", "_state"),
+        *("close_code", "is_gone", "is_slow", "was_accepted", "is_ending"),
+        *("received", "handled", "sent"),
+    )
 
     scope: MutableMapping[str, Any]
     receive: Callable[[], Awaitable[Message]]
     asgi_send: Callable[[Message], Awaitable[None]]
+    task: "asyncio.Task[Any]"
 
-    def __init__(self) -> None:
-        self.state = State.CONNECTING
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.id = ""
+        self.transport: Transport | None = None
+        self.since = time.monotonic()
+        self._state = State.CONNECTING
         self.close_code: int | None = None
-        self.is_gone = False
-        self.was_accepted = False
+        self.is_gone = self.is_slow = self.was_accepted = self.is_ending = False
         self.received = self.sent = 0
         self.handled = -1  # until connect() has returned
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.place})"
+
+    @property
+    def place(self) -> str:
+        """Which one it is, for logs."""
+        return f"WebSocket {shown(self.scope['path'])}, connection {self.id or '(not accepted)'}"
+
+    @property
+    def state(self) -> State:
+        """The state, which is set here alone."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        if state is not self._state:
+            self._state = state
+            logger.debug("%s is %s", self, state.name)
+
+    @property
+    def hook(self) -> str | None:
+        """The hook that is running, if one is."""
+        if self.received == self.handled:
+            return None
+        if self.is_ending:
+            return "disconnect()"
+        return "receive()" if self.received else "connect()"
 
     async def accept(self, message: Message) -> None:
         """Accept the handshake."""

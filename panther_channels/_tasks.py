@@ -1,4 +1,4 @@
-"""Tasks that end with their connection."""
+"""Tasks that somebody keeps: the loop itself has only weak references to them."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ _PATIENCE = 1.0  # seconds for a task to end, after each of two cancellations
 
 
 class Tasks:
-    """The tasks of one connection.
+    """The tasks of one connection, or of one event loop.
 
     Args:
         failed: called with the exception of a task that raised one.
@@ -21,8 +21,10 @@ class Tasks:
         self._failed = failed
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def create(self, coroutine: Coroutine[Any, Any, Any], name: str | None) -> "asyncio.Task[Any]":
-        """Run a coroutine; the loop itself keeps only a weak reference to the task."""
+    def create(
+        self, coroutine: Coroutine[Any, Any, Any], name: str | None = None
+    ) -> "asyncio.Task[Any]":
+        """Run a coroutine."""
         task = asyncio.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

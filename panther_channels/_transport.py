@@ -5,21 +5,11 @@ end it takes the transport, which is found behind the callables that the server 
 none of a server that is known here, :func:`find` finds nothing, and the server's own limits hold.
 """
 
-import asyncio
-import logging
 import socket
 import struct
 import sys
-import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
-from panther_channels import conf
-from panther_channels._loops import OnePerLoop
-
-logger = logging.getLogger("panther_channels")
-
-_LOOKS = 4  # at all connections, in the time after which one that is stuck is ended
 _BYTES_ACKED = 120  # where Linux has it in struct tcp_info, since 4.1
 
 
@@ -116,51 +106,3 @@ def _mend_keepalive(kind: Any) -> None:
 
     kind._taken_at_ping = 0
     kind.send_keepalive_ping, kind.keepalive_timeout = send_keepalive_ping, keepalive_timeout
-
-
-class Watch:
-    """The one timer of an event loop that finds the clients which have stopped taking bytes."""
-
-    def __init__(self) -> None:
-        self._ends: dict[Transport, Callable[[], None]] = {}
-        self._stuck: dict[Transport, tuple[int, float]] = {}  # what was taken, and since when
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, transport: Transport, end: Callable[[], None]) -> None:
-        """Call ``end()`` when the client takes nothing of what waits for ``WS_SEND_TIMEOUT``."""
-        self._ends[transport] = end
-        if self._timer is None:
-            self._schedule()
-
-    def release(self, transport: Transport) -> None:
-        """The connection has ended; what still waits for its client is watched nevertheless."""
-        # The server wants to flush it before it closes the transport.
-        if self._ends.pop(transport, None) is not None and transport.waiting():
-            self._ends[transport] = transport.abort
-
-    def _schedule(self) -> None:
-        delay = conf.send_timeout() / _LOOKS
-        self._timer = asyncio.get_running_loop().call_later(delay, self._look)
-
-    def _look(self) -> None:
-        now, limit = time.monotonic(), conf.send_timeout()
-        for transport, end in list(self._ends.items()):
-            if not transport.waiting():
-                self._stuck.pop(transport, None)
-                if end == transport.abort:
-                    del self._ends[transport]
-                continue
-            taken = transport.taken()
-            before, since = self._stuck.get(transport, (None, now))
-            if before is None or taken > before:
-                self._stuck[transport] = (taken, now)
-            elif now - since >= limit:
-                end()
-        self._stuck = {key: value for key, value in self._stuck.items() if key in self._ends}
-        self._timer = None
-        if self._ends:
-            self._schedule()
-
-
-#: Of the running event loop.
-watch = OnePerLoop(Watch)

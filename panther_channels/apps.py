@@ -14,7 +14,7 @@ from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
 from panther_channels import _logs, conf, status
-from panther_channels._handshake import questions
+from panther_channels._handshake import declared_by, questions
 from panther_channels.authentications import BaseAuthentication, QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
 from panther_channels.connections import close_event, find_channel_layer, is_user, user_group
@@ -85,7 +85,7 @@ def _authentications() -> Iterator[Any]:
         from panther_channels.websocket import Websocket
 
         for kind in _kinds(Websocket):
-            yield from questions(kind.declared("auth"))
+            yield from questions(declared_by(kind, "auth"))
 
 
 def _kinds(base: Any) -> Iterator[Any]:

@@ -15,11 +15,11 @@ from django.urls.resolvers import RegexPattern
 
 from panther_channels import conf, status
 from panther_channels._denial import Receive, Send, deny, respond
-from panther_channels._handshake import consumers_of, questions
+from panther_channels._handshake import consumers_of, declared_by, questions
+from panther_channels._hub import hub
 from panther_channels._lines import shown
 from panther_channels._origin import log_refusal, problem_with
 from panther_channels._request import Headers
-from panther_channels._watch import watch
 from panther_channels.layers.local import close_all
 from panther_channels.routing import build_url_patterns
 
@@ -62,7 +62,6 @@ class Application:
     def __init__(self, http: Any, patterns: list[URLPattern]) -> None:
         self._http = http
         self._patterns = patterns
-        self._tasks: set[Any] = set()
         self._websocket = URLRouter([*patterns, URLPattern(RegexPattern(""), _refuse)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,20 +76,12 @@ class Application:
             await self._http(scope, receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        task = asyncio.current_task()
-        self._tasks.add(task)
-        try:
-            await self._route_websocket(scope, receive, send)
-        finally:
-            self._tasks.discard(task)
-
-    async def _route_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = problem_with(Headers(scope["headers"]), scope.get("scheme", "ws"))
         if problem is not None:
             log_refusal(problem, scope["path"])
             await receive()  # websocket.connect
             await deny(scope, receive, send, status.HTTP_403_FORBIDDEN, "Origin not allowed")
-        elif watch().is_stopping:  # a handshake on a TCP connection that was there before
+        elif hub().is_stopping:  # a handshake on a TCP connection that was there before
             await receive()  # websocket.connect
             code = status.HTTP_503_SERVICE_UNAVAILABLE
             await deny(scope, receive, send, code, "Service Unavailable")
@@ -103,10 +94,8 @@ class Application:
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                if self._tasks:
-                    # uvicorn, out of patience with handlers, cancels them and waits for nothing
-                    # else.
-                    await asyncio.wait(self._tasks, timeout=conf.shutdown_timeout())
+                # uvicorn, out of patience with handlers, cancels them and waits for nothing else.
+                await hub().emptied(conf.shutdown_timeout())
                 # uvicorn ends by its own signal, without closing the event loop.
                 close_all(asyncio.get_running_loop())
             await send({"type": f"{message['type']}.complete"})
@@ -123,7 +112,7 @@ class Application:
 
 def _preload(patterns: list[URLPattern]) -> None:
     """Let the authentications load what they need before the first client waits for it."""
-    declared = [consumer.declared("auth") for consumer in consumers_of(patterns)]
+    declared = [declared_by(consumer, "auth") for consumer in consumers_of(patterns)]
     for authentication in chain.from_iterable(map(questions, [conf.authentication(), *declared])):
         preload = getattr(authentication, "preload", None)
         if preload is not None:

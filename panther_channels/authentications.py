@@ -22,8 +22,8 @@ from panther_channels._credentials import (
     BaseAuthentication,
     CredentialAuthentication,
     ForeignCredentialError,
+    expiry_of,
 )
-from panther_channels._expiry import expiry_of
 
 __all__ = [
     "BaseAuthentication",

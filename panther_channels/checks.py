@@ -12,6 +12,7 @@ from django.core.handlers.asgi import ASGIHandler
 from panther_channels import conf
 from panther_channels._handshake import (
     consumers_of,
+    declared_by,
     problem_with_middleware,
     problem_with_question,
     questions,
@@ -72,7 +73,7 @@ def check_classes(**_kwargs: Any) -> list[CheckMessage]:
     messages: list[CheckMessage] = []
     for consumer in _consumers():
         for name, code in (("auth", "E005"), ("permissions", "E006")):
-            for item in questions(consumer.declared(name)):
+            for item in questions(declared_by(consumer, name)):
                 if (problem := problem_with_question(item)) is not None:
                     text = f"{consumer.__qualname__}.{name}: {problem}"
                     hint = "An async function, or a class with an async __call__(connection)."
@@ -132,8 +133,8 @@ def check_permissions(**_kwargs: Any) -> list[CheckMessage]:
             id="panther_channels.W007",
         )
         for consumer in _consumers()
-        if not (default or questions(consumer.declared("auth")))
-        and any(map(_looks_at_user, questions(consumer.declared("permissions"))))
+        if not (default or questions(declared_by(consumer, "auth")))
+        and any(map(_looks_at_user, questions(declared_by(consumer, "permissions"))))
     ]
 
 
@@ -175,10 +176,10 @@ def check_throttles(**_kwargs: Any) -> list[CheckMessage]:
     """E009: ``throttle`` of a class is no ``Throttle``, or has the name that it has in Panther."""
     messages: list[CheckMessage] = []
     for consumer in _consumers():
-        throttle, name = consumer.declared("throttle"), consumer.__qualname__
+        throttle, name = declared_by(consumer, "throttle"), consumer.__qualname__
         if throttle is not None and not isinstance(throttle, Throttle | property):
             problem = f"{name}.throttle: {throttle!r} is no Throttle."
-        elif isinstance(consumer.declared("throttling"), Throttle):
+        elif isinstance(declared_by(consumer, "throttling"), Throttle):
             problem = f"{name}.throttling limits nothing: the attribute is named `throttle`."
         else:
             continue
@@ -237,7 +238,7 @@ def _uses_of(*kinds: type) -> Iterator[str]:
         declared = {"WS_AUTHENTICATION": conf.authentication()}
     except ImproperlyConfigured:
         declared = {}
-    declared |= {f"{item.__qualname__}.auth": item.declared("auth") for item in _consumers()}
+    declared |= {f"{item.__qualname__}.auth": declared_by(item, "auth") for item in _consumers()}
     for where, value in declared.items():
         for item in questions(value):
             if issubclass(item if isinstance(item, type) else type(item), kinds):

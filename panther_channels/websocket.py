@@ -3,26 +3,27 @@
 import logging
 import re
 from asyncio import Task
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
+from channels.generic.websocket import AsyncWebsocketConsumer
 from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels import status
-from panther_channels._consumer import Connection
+from panther_channels._connection import Connection
 from panther_channels._encoding import to_json
 from panther_channels._handshake import problem_with_names
 from panther_channels._lines import shown
 from panther_channels._request import Address, Headers, query_params
-from panther_channels._state import OPEN, Ending, State
-from panther_channels._tasks import Tasks
+from panther_channels._state import OPEN, Ending, Message, State
 from panther_channels.connections import (
     check_close,
     close_user_websockets,
     close_websocket_connection,
     send_message_to_websocket,
 )
+from panther_channels.throttling import Throttle
 
 __all__ = [
     "GenericWebsocket",
@@ -37,14 +38,35 @@ logger = logging.getLogger("panther_channels")
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Websocket(Connection):
+class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
     """One connection: what its handshake request said, and what may be done with it.
 
     Annotations use this name; to write a handler, subclass :class:`GenericWebsocket`.
     """
 
+    # Whatever isn't documented is the user's to name. So there is one attribute more, which no
+    # class has by chance; what else is known of the connection is in it.
+    __connection: Connection
+
     auth: Any = None
     permissions: Any = None
+    throttle: Throttle | None = None
+    close_on_token_expiry: bool | None = None  # None: the setting WS_CLOSE_ON_TOKEN_EXPIRY
+    reject_with_close_code = False
+
+    user: Any = None
+    token: Any = None
+    path_variables: dict[str, Any]
+
+    scope: MutableMapping[str, Any]
+    channel_layer: Any = None
+    channel_name: str = ""
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """Give it its connection; not in ``__init__()``, which a class need not call."""
+        handler: Self = super().__new__(cls)
+        handler.__connection = Connection(handler)
+        return handler
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> Any:
@@ -61,38 +83,54 @@ class Websocket(Connection):
             raise ImproperlyConfigured(f"{problem}.")
         return super().as_asgi(**initkwargs)
 
+    def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> Awaitable[None]:
+        """Serve one connection, as an ASGI application."""
+        self.scope = scope
+        self.path_variables = dict(scope.get("url_route", {}).get("kwargs", {}))
+        return self.__connection.serve(scope, receive, send, Websocket.__run)
+
+    @staticmethod
+    def __run(connection: "Websocket") -> "Awaitable[Websocket]":
+        return connection.__connection.run()  # noqa: SLF001 - our own
+
     @property
     def connection_id(self) -> str:
         """The id by which this connection is reached from outside, 32 hexadecimal digits.
 
         Empty before ``accept()`` and after the end; ``disconnect()`` can still read it.
         """
-        return self._id if self.is_connected or self._in_disconnect else ""
+        connection = self.__connection
+        return connection.id if connection.state is OPEN or connection.is_ending else ""
 
     @property
     def state(self) -> str:
         """One of "Connected" (not decided yet), "Accepted", "Closed" and "Rejected"."""
-        return self._socket.state.value
+        return self.__connection.state.value
 
     @property
     def is_connected(self) -> bool:
         """Whether the connection is open."""
-        return self._socket.state is OPEN
+        return self.__connection.state is OPEN
 
     @property
     def messages_received(self) -> int:
         """How many messages the client has sent so far."""
-        return self._socket.received
+        return self.__connection.received
 
     @property
     def messages_sent(self) -> int:
         """How many messages it has been sent so far."""
-        return self._socket.sent
+        return self.__connection.sent
 
     @property
     def is_rejected(self) -> bool:
         """Whether the handshake was refused."""
-        return self._socket.state is State.REJECTED
+        return self.__connection.state is State.REJECTED
 
     @cached_property
     def headers(self) -> Headers:
@@ -146,14 +184,14 @@ class Websocket(Connection):
             ValueError: the client didn't offer the subprotocol (RFC 6455 section 4.2.2), or a
                 header holds a line break or another control character.
         """
-        subprotocol = subprotocol or self.default_subprotocol
+        subprotocol = subprotocol or self.__connection.subprotocol
         offered = self.scope.get("subprotocols") or []
         if subprotocol is not None and subprotocol not in offered:
             # Not which it did offer: a token may be among them.
             raise ValueError(f"The client didn't offer the subprotocol {subprotocol!r}.")
         pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
         encoded = [(_header_part(name).lower(), _header_part(value)) for name, value in pairs]
-        await self._accept(
+        await self.__connection.open(
             {"type": "websocket.accept", "subprotocol": subprotocol, "headers": encoded}
         )
 
@@ -167,20 +205,21 @@ class Websocket(Connection):
             WebsocketError: the connection is not open, or the client has gone.
             TypeError: the data can't be encoded as JSON.
         """
-        socket = self._socket
-        if socket.state is not OPEN:
-            raise socket.illegal("send() is legal between accept() and the end of the connection")
+        connection = self.__connection
+        if connection.state is not OPEN:
+            what = "send() is legal between accept() and the end of the connection"
+            raise connection.illegal(what)
         if isinstance(data, str):
             message: dict[str, Any] = {"type": "websocket.send", "text": data}
         elif isinstance(data, bytes):
             message = {"type": "websocket.send", "bytes": data}
         else:
             message = {"type": "websocket.send", "text": to_json(data)}
-        try:  # not by socket.emit(): a coroutine less for every message
-            await socket.asgi_send(message)
+        try:  # not by emit(): a coroutine less for every message
+            await connection.asgi_send(message)
         except (OSError, RuntimeError) as error:
-            raise socket.gone() from error
-        socket.sent += 1
+            raise connection.gone() from error
+        connection.sent += 1
 
     async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection; before ``accept()`` that refuses the handshake (HTTP 403).
@@ -196,11 +235,11 @@ class Websocket(Connection):
             TypeError: the code is no ``int``, or the reason no ``str``.
         """
         check_close(code, reason)
-        if self._socket.state is State.CONNECTING:
+        if self.__connection.state is State.CONNECTING:
             # Of the client's side, there is at most the reason in the answer.
             text = "WebSocket %s was refused by close(%d, %s)."
             logger.info(text, shown(self.path), code, shown(reason))
-        await self._close(Ending(code, reason, detail=reason or Ending().detail))
+        await self.__connection.end(Ending(code, reason, detail=reason or Ending().detail))
 
     async def refresh_token(self, token: str) -> None:
         """Take a fresh token of the same user, and with it its later expiry.
@@ -213,14 +252,14 @@ class Websocket(Connection):
                 connection with 1008.
             ImproperlyConfigured: no authentication with tokens let this connection in.
         """
-        refresh = getattr(self.authentication, "refresh", None)
+        refresh = getattr(self.__connection.authentication, "refresh", None)
         if refresh is None:
             raise ImproperlyConfigured(
                 f"{type(self).__qualname__}.refresh_token(): this connection was not let in by a "
                 "token"
             )
         await refresh(self, token)
-        self._watch_token()
+        self.__connection.expire_with_token()
 
     def create_task(
         self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None
@@ -238,12 +277,7 @@ class Websocket(Connection):
         Raises:
             WebsocketError: the connection has ended.
         """
-        if self._socket.state not in {State.CONNECTING, OPEN}:
-            coroutine.close()  # or Python warns that it was never awaited
-            raise self._socket.illegal("create_task() is legal up to the end of the connection")
-        if self._tasks is None:
-            self._tasks = Tasks(self._task_failed)
-        return self._tasks.create(coroutine, name)
+        return self.__connection.create_task(coroutine, name)
 
     async def connect(self, *args: Any, **path_variables: Any) -> None:
         """Decide on the connection: ``accept()`` it, or leave it, which refuses it (HTTP 403).

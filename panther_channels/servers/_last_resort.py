@@ -1,7 +1,7 @@
 """The last resort: where a server was told to stop by a signal, the process ends, whatever hangs.
 
 No event loop has to run for it, and no signal handler of Python: a thread does it, that of
-:mod:`panther_channels._pulse`, which runs where a WebSocket was served.
+:mod:`panther_channels._blocked_loop`, which runs where a WebSocket was served.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from types import FrameType
 from django.conf import settings
 
 from panther_channels import conf
-from panther_channels._pulse import call_from, lines_of
-from panther_channels._watch import Watch, watch
+from panther_channels._blocked_loop import call_from, lines_of
+from panther_channels._hub import Hub, hub
 from panther_channels.layers.local import close_all
 
 logger = logging.getLogger("panther_channels")
@@ -40,14 +40,14 @@ def told_to_stop(frame: FrameType | None) -> None:
     if frame is None or not settings.configured:
         return
     with suppress(RuntimeError):  # no event loop: it has not begun
-        end = _End(asyncio.get_running_loop(), watch(), frame)
+        end = _End(asyncio.get_running_loop(), hub(), frame)
         call_from(time.monotonic() + conf.shutdown_timeout() + _MORE, end.look)
 
 
 class _End:
-    def __init__(self, loop: asyncio.AbstractEventLoop, connections: Watch, frame: FrameType):
+    def __init__(self, loop: asyncio.AbstractEventLoop, connections: Hub, frame: FrameType):
         self._loop = loop
-        self._watch = connections
+        self._hub = connections
         self._program = _outermost(frame)
 
     def look(self) -> None:
@@ -57,7 +57,7 @@ class _End:
         may have something else to do.
         """
         if self._loop.is_running():
-            _end(self._loop, self._watch.names())
+            _end(self._loop, self._hub.names())
         elif self._program is not _outermost(_frame_of(threading.main_thread())):
             _end(self._loop, _busy_threads())
 

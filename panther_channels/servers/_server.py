@@ -17,8 +17,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 
 from panther_channels import conf
+from panther_channels._hub import hub
 from panther_channels._logs import redact
-from panther_channels._watch import watch
 from panther_channels.servers._last_resort import told_to_stop
 
 _daphne_log_action = Server.log_action
@@ -75,7 +75,7 @@ async def _stop(server: Any) -> None:
     for reader in _twisted.getReaders():
         if IListeningPort.providedBy(reader):
             reader.stopListening()
-    await watch().stop(seconds)
+    await hub().stop(seconds)
     applications = [entry.get("application_instance") for entry in server.connections.values()]
     pending = [each for each in applications if each is not None and not each.done()]
     for application in pending:

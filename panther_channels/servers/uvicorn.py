@@ -5,7 +5,7 @@ installed. Each mend is one function or class whose text says what uvicorn does 
 a test that fails once uvicorn no longer needs it.
 """
 
-import itertools
+import asyncio
 import logging
 import sys
 import zlib
@@ -25,8 +25,8 @@ from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from panther_channels import conf, status
+from panther_channels._hub import hub
 from panther_channels._state import too_large
-from panther_channels._watch import seconds_to_close
 from panther_channels.servers._incoming import (
     MANY,
     OVERHEAD,
@@ -40,6 +40,7 @@ from panther_channels.servers._last_resort import told_to_stop
 
 # Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
 _FLUSHING = 0.7
+_AT_LEAST = 1.0  # seconds for that, where the connections took all of the time
 _LINGERING = 5.0  # seconds for what a client that did wrong still sends, and its answer
 _apply_mask = vars(frames)["apply_mask"]  # in C, if that was built
 _MASK = 4  # bytes before the payload of a client
@@ -52,11 +53,11 @@ _uvicorn_connection_made = _Protocol.connection_made
 _uvicorn_handle_connect = _Protocol.handle_connect
 _uvicorn_start_keepalive = _Protocol.start_keepalive
 _uvicorn_resume_writing = _Protocol.resume_writing
-_uvicorn_shutdown = _Protocol.shutdown
 _uvicorn_handle_parser_exception = _Protocol.handle_parser_exception
 _recv_frame = ServerProtocol.recv_frame
 _Server: Any = UvicornServer
 _uvicorn_handle_exit = _Server.handle_exit
+_uvicorn_shutdown = _Server.shutdown
 
 
 def install() -> None:
@@ -68,9 +69,9 @@ def install() -> None:
     _Protocol.start_keepalive = _start_keepalive
     _Protocol.handle_ping = _handle_ping
     _Protocol.resume_writing = _resume_writing
-    _Protocol.shutdown = _shutdown
     _Protocol.handle_parser_exception = _handle_parser_exception
     _Server.handle_exit = _handle_exit
+    _Server.shutdown = _shutdown
     vars(implementation)["ServerProtocol"] = _ServerProtocol
     logger = logging.getLogger("uvicorn.error")
     if not any(isinstance(present, _OneLine) for present in logger.filters):
@@ -267,34 +268,29 @@ def _handle_parser_exception(protocol: Any) -> None:
         transport.close()
 
 
-def _shutdown(protocol: Any) -> None:
+async def _shutdown(server: Any, sockets: Any = None) -> None:
     """The end of the server: uvicorn closes all connections at once, and all clients come back.
 
     It waits for those that are still open: for ever where a client doesn't read, and over TLS for
     half a minute where it doesn't answer, as who writes without end.
     """
-    seconds = conf.shutdown_timeout()
-    protocol.loop.call_later(seconds * _FLUSHING, _abort_if_open, protocol)
-    stopping = vars(protocol.config)  # one of all connections of the server
-    if "panther_channels" not in stopping:
-        count = len(protocol.connections)
-        spread = seconds_to_close(count, seconds)
-        stopping["panther_channels"] = (spread / count, itertools.count())
-    pause, numbers = stopping["panther_channels"]
-    if pause:
-        protocol.loop.call_later(pause * next(numbers), _shutdown_if_open, protocol)
-    else:
-        _uvicorn_shutdown(protocol)
+    loop = asyncio.get_running_loop()
+    seconds, started = conf.shutdown_timeout(), loop.time()
+    for listening in (*server.servers, *(sockets or ())):
+        listening.close()
+    stopping = asyncio.ensure_future(hub().stop(seconds))
+    while not (stopping.done() or server.force_exit):  # by a second signal
+        await asyncio.wait({stopping}, timeout=0.1)
+    stopping.cancel()
+    left = seconds * _FLUSHING - (loop.time() - started)
+    loop.call_later(max(left, _AT_LEAST), _abort_all, server)
+    await _uvicorn_shutdown(server, sockets)
 
 
-def _shutdown_if_open(protocol: Any) -> None:
-    if protocol in protocol.connections:
-        _uvicorn_shutdown(protocol)
-
-
-def _abort_if_open(protocol: Any) -> None:
-    if protocol in protocol.connections:
-        protocol.transport.abort()
+def _abort_all(server: Any) -> None:
+    for protocol in list(server.server_state.connections):
+        if isinstance(protocol, _Protocol):
+            protocol.transport.abort()
 
 
 def _handle_exit(server: Any, number: int, frame: Any) -> None:

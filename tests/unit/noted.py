@@ -1,18 +1,14 @@
-"""A WebSocket that notes what happens to it, for tests of the connection."""
+"""WebSockets that note what happens to them, for tests of the connection."""
 
 import asyncio
+import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
 
-from panther_channels.connections import (
-    close_websocket_connection,
-    send_message_to_websocket,
-)
+from panther_channels.connections import close_websocket_connection, send_message_to_websocket
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer
 
@@ -42,11 +38,7 @@ class Noted(GenericWebsocket):
         raise ZeroDivisionError("in receive")
 
     async def do_wait(self):
-        self.waiting = asyncio.Event()
-        await self.waiting.wait()
-
-    async def go_on(self, event):
-        self.waiting.set()
+        await asyncio.Event().wait()
 
     async def do_close(self):
         await self.close(4001, "bye")
@@ -77,18 +69,45 @@ async def gone(layer: InMemoryChannelLayer, connection_id: str) -> None:
     await close_websocket_connection(connection_id)
 
 
-@contextmanager
-def one_error(caplog: pytest.LogCaptureFixture, kind: type[BaseException]) -> Iterator[list[str]]:
-    """Exactly one exception is logged: on our logger, with its traceback, path and id."""
-    caplog.clear()
-    texts: list[str] = []
-    yield texts
-    errors = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert len(errors) == 1, [record.getMessage() for record in caplog.records]
-    assert errors[0].name == "panther_channels"
-    assert errors[0].exc_info is not None
-    assert errors[0].exc_info[0] is kind
-    assert errors[0].exc_info[2] is not None
-    assert "'/peer'" in errors[0].getMessage()
-    for text in texts:
-        assert text in errors[0].getMessage()
+class Sleepy(GenericWebsocket):
+    """Sleeps for ever in the hook that its path names."""
+
+    async def auth(self, connection: Any) -> None:
+        await self.sleep("auth")
+
+    async def permissions(self, connection: Any) -> bool:
+        await self.sleep("permissions")
+        return True
+
+    async def connect(self):
+        await self.sleep("connect")
+        await self.accept()
+        await self.sleep("accepted")
+
+    async def receive(self, data: str | bytes):
+        self.note(data)
+        await self.sleep("receive")
+
+    async def disconnect(self, code: int):
+        self.note(("disconnect", code))
+        await self.sleep("disconnect")
+
+    def note(self, entry: Any) -> None:
+        self.scope["journal"].append(entry)
+
+    async def sleep(self, hook: str) -> None:
+        if self.path == f"/{hook}":
+            await asyncio.sleep(100)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [record for record in caplog.records if record.name == "panther_channels"]
+    assert all(record.exc_info is None for record in found)
+    return [record.getMessage() for record in found if record.levelno == logging.WARNING]
+
+
+async def busy(peer: Peer) -> None:
+    """Open, with a frame in receive()."""
+    await peer.accepted()
+    peer.push("one")
+    await peer.journaled("one")

@@ -13,25 +13,24 @@ pytestmark = pytest.mark.usefixtures("unmeasured")
 
 PROGRAM = """
 import asyncio, os, signal, sys, threading, time
-from types import SimpleNamespace
 from django.conf import settings
 
 settings.configure(WS_SHUTDOWN_TIMEOUT=0.2)
 
-from panther_channels._state import State
-from panther_channels._watch import watch
+from panther_channels._hub import hub
+from panther_channels._state import Socket
 from panther_channels.servers import _last_resort
 
 _last_resort._MORE = 0.1
 signal.signal(signal.SIGTERM, lambda number, frame: _last_resort.told_to_stop(frame))
-SOCKET = SimpleNamespace(received=1, handled=0, scope={"path": "/x"}, state=State.OPEN)
-SOCKET.close_code, SOCKET.receive = None, asyncio.Event().wait
+SOCKET = Socket("Hook")
+SOCKET.scope = {"path": "/x"}
 
 async def serve(hang):
-    vigil = watch().enter(SOCKET, "Hook")
+    hub().enter(SOCKET)
     os.kill(os.getpid(), signal.SIGTERM)
     hang()
-    watch().leave(vigil)
+    hub().leave(SOCKET)
 
 def for_ever():
     threading.Event().wait()

@@ -71,7 +71,7 @@ def socket(*, offered: tuple[str, ...] = ()) -> tuple[Socket, list[dict[str, Any
     async def send(message: Any) -> None:
         sent.append(message)
 
-    new = Socket()
+    new = Socket("Any")
     new.scope = {"path": "/", "subprotocols": list(offered)}
     new.asgi_send = send
     return new, sent

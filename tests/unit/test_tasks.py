@@ -36,7 +36,7 @@ async def test_an_exception_is_told_once():
     async def fail() -> None:
         raise ZeroDivisionError
 
-    await asyncio.wait({tasks.create(fail(), None)})
+    await asyncio.wait({tasks.create(fail())})
     await tasks.end()
     assert [type(error) for error in errors] == [ZeroDivisionError]
 
@@ -53,7 +53,7 @@ async def test_the_end_waits_for_what_is_cancelled():
             await asyncio.sleep(0.001)
             cleaned.append(number)
 
-    running = [tasks.create(work(number), None) for number in range(3)]
+    running = [tasks.create(work(number)) for number in range(3)]
     await asyncio.sleep(0)
     await tasks.end()
     assert sorted(cleaned) == [0, 1, 2]

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 import uvloop
-from django.test import override_settings
 
 from panther_channels import _transport
-from panther_channels._transport import Watch, acknowledged, find, watch
+from panther_channels._transport import acknowledged, find
 from tests.waiting import until
 
 
@@ -215,120 +214,3 @@ async def test_whom_the_server_does_not_read_is_alive(protocol: Any):
     assert not protocol.ended
     protocol.read_paused = False
     await until(lambda: protocol.ended)
-
-
-# The watch
-
-
-class Transport:
-    def __init__(self, waiting: int = 1) -> None:
-        self.is_waiting = waiting
-        self.has_taken = 0
-        self.aborted = 0
-
-    def waiting(self) -> int:
-        return self.is_waiting
-
-    def taken(self) -> int:
-        return self.has_taken
-
-    def unblock(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        self.aborted += 1
-        self.is_waiting = 0
-
-
-@pytest.fixture
-def timeout() -> Any:
-    with override_settings(WS_SEND_TIMEOUT=0.08):
-        yield
-
-
-@pytest.mark.usefixtures("timeout")
-async def test_who_takes_nothing_is_ended_and_others_are_not():
-    ends: list[str] = []
-    found = Watch()
-    stuck, idle, slow = Transport(), Transport(waiting=0), Transport()
-    for name, transport in {"stuck": stuck, "idle": idle, "slow": slow}.items():
-        found.add(transport, lambda name=name: ends.append(name))  # type: ignore[misc]
-    deadline = time.monotonic() + 0.3
-    while time.monotonic() < deadline:
-        slow.has_taken += 1
-        await asyncio.sleep(0.005)
-    assert set(ends) == {"stuck"}
-    for transport in (stuck, idle, slow):
-        transport.is_waiting = 0
-        found.release(transport)
-    await until(lambda: found._timer is None)
-    assert not found._ends
-    assert not found._stuck
-
-
-async def test_a_client_has_all_of_its_time():
-    ends: list[str] = []
-    found = Watch()
-    transport = Transport()
-    found.add(transport, lambda: ends.append("end"))
-    for _ in range(5):
-        found._look()
-    assert ends == []
-    taken, since = found._stuck[transport]
-    found._stuck[transport] = taken, since - 1000
-    # In between it has taken all.
-    transport.is_waiting = 0
-    found._look()
-    transport.is_waiting = 1
-    found._look()
-    assert ends == []
-    taken, since = found._stuck[transport]
-    found._stuck[transport] = taken, since - 1000
-    found._look()
-    assert ends == ["end"]
-
-
-async def test_who_is_idle_is_looked_at_until_it_has_ended():
-    found = Watch()
-    idle, transport = Transport(waiting=0), Transport()
-    for each in (idle, transport):
-        found.add(each, lambda: None)
-    timer = found._timer
-    found.add(idle, lambda: None)
-    assert found._timer is timer, "one for all"
-    found._look()
-    assert set(found._ends) == {idle, transport}
-    found.release(idle)
-    found.release(idle)
-    assert set(found._ends) == {transport}
-    found.release(transport)
-    assert found._ends == {transport: transport.abort}
-    transport.is_waiting = 0
-    found._look()
-    found.release(transport)
-    assert found._ends == {}
-
-
-@pytest.mark.usefixtures("timeout")
-async def test_what_waits_after_the_end_is_dropped_in_the_end():
-    found = Watch()
-    stuck = Transport()
-    found.add(stuck, lambda: None)
-    found.release(stuck)
-    await until(lambda: stuck.aborted)
-    await until(lambda: found._timer is None)
-    found.release(stuck)  # it is not there
-    assert stuck.aborted == 1
-
-
-async def test_one_watch_for_each_event_loop():
-    found = watch()
-    assert watch() is found
-
-    def elsewhere() -> Any:
-        async def other() -> Any:
-            return watch()
-
-        return asyncio.run(other())
-
-    assert await asyncio.to_thread(elsewhere) is not found

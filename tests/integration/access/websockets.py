@@ -36,7 +36,7 @@ class Who(GenericWebsocket):
         await self.send(
             {
                 "user": getattr(self.user, "username", None),
-                "authentication": type(self.authentication).__name__,
+                "authentication": type(self._Websocket__connection.authentication).__name__,
                 "has_token": self.token is not None,
             }
         )

@@ -1,7 +1,7 @@
 """Names who holds up an event loop, while it is held up.
 
-A loop that is blocked can't tell of it. A thread looks whether it still beats, and if not, at what
-its thread is doing. It wakes four times a second, whatever the number of connections.
+A loop that is blocked can't tell of it. A thread looks whether it still ticks, and if not, at what
+the loop's thread is doing. It wakes four times a second, whatever the number of connections.
 """
 
 import asyncio
@@ -12,46 +12,43 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import cache
 from types import FrameType
 from typing import Any
 
 logger = logging.getLogger("panther_channels")
 
-_BEAT = 0.25  # seconds
+TICK = 0.25  # seconds
 _LIMIT = 1.0  # seconds that a loop may be held up
 _LINES = 8  # of a stack
 
 
-class Pulse:
-    """The beat of an event loop.
+class BlockedLoop:
+    """What the thread knows of an event loop.
 
     Args:
-        loop: the loop that is running.
+        loop: the loop that is running, in this thread.
         name_of: the connection that a task serves, in words, or ``None``.
     """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, name_of: Callable[[Any], str | None]
     ) -> None:
-        # Weakly: who keeps a Pulse by its loop would keep the loop for ever.
+        # Weakly: who keeps this by its loop would keep the loop for ever.
         self._loop = weakref.ref(loop)
         self._name_of = name_of
-        self._thread = 0  # the one that runs the loop
-        self._beaten = 0.0
+        self._thread = threading.get_ident()
+        self._ticked = time.monotonic()
         self._told = 0.0
-        self._is_beating = False
 
     def start(self) -> None:
-        """Beat until the loop is closed; a second call does nothing."""
-        if not self._is_beating:
-            self._is_beating = True
-            self._beat()
-            _patrol.watch(self)
+        """Let the thread look, until the loop is closed."""
+        _monitor.add(self)
 
-    def _beat(self) -> None:
+    def tick(self) -> None:
+        """The loop runs: called by it every ``TICK`` seconds."""
         self._thread = threading.get_ident()
-        self._beaten = time.monotonic()
-        asyncio.get_running_loop().call_later(_BEAT, self._beat)
+        self._ticked = time.monotonic()
 
     @property
     def is_over(self) -> bool:
@@ -61,10 +58,10 @@ class Pulse:
 
     def check(self, now: float) -> None:
         """Log who holds the loop up, once each time."""
-        beaten, loop = self._beaten, self._loop()
-        is_late = now - beaten > _LIMIT + _BEAT and self._told != beaten
+        ticked, loop = self._ticked, self._loop()
+        is_late = now - ticked > _LIMIT + TICK and self._told != ticked
         if is_late and loop is not None and loop.is_running():
-            self._told = beaten
+            self._told = ticked
             frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - documented
             task = asyncio.current_task(loop)
             who = self._name_of(task) or (task.get_name() if task else "Something")
@@ -73,48 +70,57 @@ class Pulse:
 
     def forgive(self, now: float) -> None:
         """Count from now on: the whole process did not run."""
-        self._beaten = max(self._beaten, now)
+        self._ticked = max(self._ticked, now)
 
 
-class _Patrol:
+class _Monitor:
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._pulses: list[Pulse] = []
-        self._is_walking = False
+        self._loops: list[BlockedLoop] = []
+        self._is_running = False
         self.due: tuple[float, Callable[[], None]] | None = None
 
-    def watch(self, pulse: Pulse) -> None:
+    def add(self, loop: BlockedLoop) -> None:
+        _forget_in_children()
         with self._lock:
-            self._pulses.append(pulse)
-            if not self._is_walking:
-                self._is_walking = True
-                name = "panther_channels.pulse"
-                threading.Thread(target=self._walk, name=name, daemon=True).start()
+            self._loops.append(loop)
+            if not self._is_running:
+                self._is_running = True
+                name = "panther_channels.blocked_loop"
+                threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def _walk(self) -> None:
+    def _run(self) -> None:
         last, last_cpu = time.monotonic(), time.process_time()
         while True:
-            time.sleep(_BEAT)
+            time.sleep(TICK)
             now, cpu = time.monotonic(), time.process_time()
             # Late ourselves: either the process was suspended or starved; or it was busy in C code
             # that lets no other thread run, such as a regular expression.
-            is_punctual = now - last < 2 * _BEAT or cpu - last_cpu > _LIMIT / 2
+            is_punctual = now - last < 2 * TICK or cpu - last_cpu > _LIMIT / 2
             last, last_cpu = now, cpu
             with self._lock:
-                self._pulses = [item for item in self._pulses if not item.is_over]
-                pulses = list(self._pulses)
-                self._is_walking = is_walking = bool(pulses or self.due)
-            for pulse in pulses:
-                (pulse.check if is_punctual else pulse.forgive)(now)
+                self._loops = [item for item in self._loops if not item.is_over]
+                loops = list(self._loops)
+                self._is_running = is_running = bool(loops or self.due)
+            for loop in loops:
+                (loop.check if is_punctual else loop.forgive)(now)
             if self.due is not None and now >= self.due[0]:
                 self.due[1]()
-            if not is_walking:
+            if not is_running:
                 return
 
+    def forget(self) -> None:
+        """In a forked child, which has neither the thread nor, by chance, a lock that is free."""
+        self._lock = threading.Lock()
+        self._loops, self._is_running, self.due = [], False, None
 
-_patrol = _Patrol()
-# A forked child has neither the thread nor, by chance, a lock that is free.
-os.register_at_fork(after_in_child=_patrol.__init__)  # type: ignore[misc]
+
+_monitor = _Monitor()
+
+
+@cache
+def _forget_in_children() -> None:
+    os.register_at_fork(after_in_child=lambda: _monitor.forget())
 
 
 def call_from(moment: float, call: Callable[[], None]) -> None:
@@ -126,7 +132,7 @@ def call_from(moment: float, call: Callable[[], None]) -> None:
         moment: from when on, as ``time.monotonic()`` tells it.
         call: must not wait.
     """
-    _patrol.due = _patrol.due or (moment, call)
+    _monitor.due = _monitor.due or (moment, call)
 
 
 def lines_of(frame: FrameType | None) -> list[str]:

@@ -6,16 +6,14 @@ hook. So once a hook takes its time, somebody else looks, and keeps what comes i
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from panther_channels._state import Message, Socket
+from panther_channels._state import Message, Socket
 
 _AHEAD = 64 * 1024  # bytes; further on, the transport slows the client down as it would without us
 _OVERHEAD = 256  # bytes that every message counts more, for empty ones cost memory, too
 
 
-class Lookout:
+class ReadingAhead:
     """Takes the place of ``socket.receive`` until what it read ahead has been received.
 
     Args:
@@ -25,7 +23,7 @@ class Lookout:
         end: the event by which the server told that the client has gone, once it did.
     """
 
-    def __init__(self, socket: "Socket") -> None:
+    def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._receive = socket.receive
         self._ahead: deque[asyncio.Future[Message]] = deque()
@@ -34,14 +32,14 @@ class Lookout:
         self._is_awaited = False
         self.end: Message | None = None
 
-    def look(self) -> None:
-        """Look for the next event, unless enough of them are waiting."""
+    def go_on(self) -> None:
+        """Read the next event, unless enough of them are waiting."""
         if self._next is None and self.end is None and self._size < _AHEAD:
             self._socket.receive = self.receive
             self._next = asyncio.ensure_future(self._receive())
             self._next.add_done_callback(self._came)
 
-    async def receive(self) -> "Message":
+    async def receive(self) -> Message:
         """What the server's own ``receive`` would give, in the same order."""
         if not self._ahead and self._next is not None:
             self._is_awaited = True
@@ -74,8 +72,8 @@ class Lookout:
         if message["type"] != "websocket.receive":
             self.end = message
         elif not self._is_awaited:
-            self.look()
+            self.go_on()
 
 
-def _size_of(message: "Message") -> int:
+def _size_of(message: Message) -> int:
     return len(message.get("text") or message.get("bytes") or "") + _OVERHEAD

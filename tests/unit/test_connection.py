@@ -1,0 +1,809 @@
+"""The way of a connection from its handshake to its end; a test is the server."""
+
+import asyncio
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import pytest
+from channels.layers import InMemoryChannelLayer
+from channels.routing import URLRouter
+from django.test import override_settings
+from django.urls import Resolver404
+
+from panther_channels import _inbox, _outage
+from panther_channels.connections import (
+    EVENT_TYPE,
+    close_websocket_connection,
+    send_message_to_websocket,
+)
+from panther_channels.exceptions import AuthorizationAPIError, ChannelLayerError, WebsocketError
+from panther_channels.middlewares import WebsocketMiddleware
+from panther_channels.routing import build_url_patterns
+from panther_channels.websocket import GenericWebsocket
+from tests.unit.noted import Noted, disconnects, gone, opened
+from tests.unit.peer import Peer, subclass
+from tests.waiting import until
+
+DENIAL: Any = {"websocket.http.response": {}}
+INFO, WARNING, ERROR = ("INFO", False), ("WARNING", False), ("ERROR", True)  # with its traceback
+
+
+@pytest.fixture(autouse=True)
+def _no_outage_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_outage._ends, "_known", OrderedDict())
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, bool]]:
+    return [(record.levelname, bool(record.exc_info)) for record in caplog.records]
+
+
+# Every end: disconnect() once, the groups left, one line in the log at most
+
+
+class Raising(Noted):
+    async def do_refuse(self):
+        raise WebsocketError("too fast", 4008)
+
+    async def do_forbid(self):
+        raise AuthorizationAPIError
+
+    async def do_long(self):
+        raise WebsocketError("é" * 100 + "\ud800", 4009)
+
+    async def do_text(self):
+        raise WebsocketError("too fast", "4008")  # type: ignore[arg-type]
+
+    async def do_foreign(self):
+        task = asyncio.ensure_future(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+
+    async def do_layer(self):
+        raise ChannelLayerError("away")
+
+
+class InSend(Noted):
+    async def send(self, data: Any = None) -> None:
+        if data == "fail":
+            raise ZeroDivisionError("in send")
+        await super().send(data)
+
+
+class InClose(Noted):
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        raise ZeroDivisionError("in close")
+
+
+class InConnect(Noted):
+    async def connect(self):
+        await super().connect()
+        raise ZeroDivisionError("in connect")
+
+
+class InDisconnect(Noted):
+    async def disconnect(self, code: int):
+        await super().disconnect(code)
+        raise WebsocketError("too late")
+
+
+class InEvent(Noted):
+    async def chat_message(self):  # type: ignore[override]
+        pass
+
+
+Act = Callable[[Peer, str, InMemoryChannelLayer], Awaitable[None]]
+
+
+def told(**message: Any) -> Act:
+    async def act(peer: Peer, _id: str, _layer: Any) -> None:
+        peer.tell({"type": "websocket.disconnect", **message})
+
+    return act
+
+
+def frame(*data: str | bytes, failure: BaseException | None = None) -> Act:
+    async def act(peer: Peer, _id: str, _layer: Any) -> None:
+        peer.failure = failure
+        for each in (*data, "never handled"):
+            peer.push(each)
+
+    return act
+
+
+def sends(data: Any, failure: BaseException | None = None) -> Act:
+    async def act(peer: Peer, connection_id: str, _layer: Any) -> None:
+        peer.failure = failure
+        await send_message_to_websocket(connection_id, data)
+        await asyncio.sleep(0.01)
+
+    return act
+
+
+def closes(code: int = 1000, reason: str = "", *, answer: dict[str, Any] | None = None) -> Act:
+    async def act(peer: Peer, connection_id: str, _layer: Any) -> None:
+        await close_websocket_connection(connection_id, code, reason)
+        if answer is not None:
+            await until(lambda: peer.unread)
+            peer.tell({"type": "websocket.disconnect", "reason": "", **answer})
+
+    return act
+
+
+def event(kind: str) -> Act:
+    async def act(_peer: Peer, connection_id: str, layer: InMemoryChannelLayer) -> None:
+        await layer.group_send(f"connection.{connection_id}", {"type": kind})
+
+    return act
+
+
+class End(NamedTuple):
+    handler: Any
+    act: Act
+    close: tuple[int, str] | None  # the frame that is sent
+    code: int  # of disconnect()
+    log: list[tuple[str, bool]]
+
+
+TOO_LARGE = (1009, "a message has 1000 bytes at most")
+RESET, BROKEN = ConnectionResetError(), RuntimeError("after 'close'")
+ENDS = {
+    "client": End(Noted, told(code=1000, reason=""), None, 1000, []),
+    "client with a code": End(Noted, told(code=4001, reason="bye"), None, 4001, []),
+    "client without": End(Noted, told(code=1005, reason=""), None, 1005, []),
+    "client with none": End(Noted, told(code=None, reason=""), None, 1005, []),
+    "lost": End(Noted, told(code=1006, reason=""), None, 1006, []),
+    "lost, for uvicorn": End(Noted, told(code=1005), None, 1006, []),
+    "handler": End(Noted, frame("close"), (4001, "bye"), 4001, []),
+    "outside": End(Noted, closes(4002, "é"), (4002, "é"), 4002, []),
+    # A client need not answer a close frame, nor with the same code.
+    "no answer": End(Noted, closes(4002, answer={"code": 1006}), (4002, ""), 4002, []),
+    "no code": End(Noted, closes(4002, answer={"code": None}), (4002, ""), 4002, []),
+    "receive raises": End(Noted, frame("raise"), (1011, ""), 1011, [ERROR]),
+    "send raises": End(InSend, frame("fail"), (1011, ""), 1011, [ERROR]),
+    "close raises": End(InClose, frame("close"), (1011, ""), 1011, [ERROR]),
+    "connect raises": End(InConnect, frame(), (1011, ""), 1011, [ERROR]),
+    "disconnect raises": End(InDisconnect, told(code=4001, reason=""), None, 4001, [ERROR]),
+    "outside send raises": End(InSend, sends("fail"), (1011, ""), 1011, [ERROR]),
+    "outside close raises": End(InClose, closes(), (1011, ""), 1011, [ERROR]),
+    "event raises": End(Noted, event("chat.fail"), (1011, ""), 1011, [ERROR]),
+    "event without parameter": End(InEvent, event("chat.message"), (1011, ""), 1011, [ERROR]),
+    "foreign cancellation": End(Raising, frame("foreign"), (1011, ""), 1011, [ERROR]),
+    "refusal": End(Raising, frame("refuse"), (4008, "too fast"), 4008, [INFO]),
+    "long refusal": End(Raising, frame("long"), (4009, "é" * 61), 4009, [INFO]),
+    "forbidden": End(Raising, frame("forbid"), (1008, "Permission Denied"), 1008, [INFO]),
+    "code as text": End(Raising, frame("text"), (1011, ""), 1011, [ERROR]),
+    "layer away": End(Raising, frame("layer"), (1013, "try again later"), 1013, [("ERROR", False)]),
+    "too large": End(Noted, frame("x" * 1001), TOO_LARGE, 1009, []),
+    "too many bytes": End(Noted, frame("é" * 501), TOO_LARGE, 1009, []),
+    "too large, binary": End(Noted, frame(b"x" * 1001), TOO_LARGE, 1009, []),
+    "gone when it sends": End(Noted, frame("hello", failure=RESET), None, 1000, []),
+    "closed when it sends": End(Noted, frame("hello", failure=BROKEN), None, 1000, []),
+    "gone for outside": End(Noted, sends("text", RESET), None, 1000, []),
+    "closed for outside": End(Noted, sends({"json": 1}, BROKEN), None, 1000, []),
+    "frame not taken": End(Noted, frame("close", failure=ValueError()), None, 4001, [ERROR]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ENDS)
+@override_settings(WS_MAX_MESSAGE_SIZE=1000)
+async def test_every_end(
+    name: str,
+    layer: InMemoryChannelLayer,
+    caplog: pytest.LogCaptureFixture,
+):
+    end = ENDS[name]
+    async with Peer(end.handler.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        caplog.set_level("INFO", "panther_channels")
+        await end.act(peer, connection_id, layer)
+        if end.close is not None:  # at once, though nothing comes from the client
+            close = await peer.next()
+            assert (close["type"], close["code"], close["reason"]) == (
+                "websocket.close",
+                *end.close,
+            )
+        await asyncio.sleep(0.01)
+        peer.leave()
+        assert await peer.ended() == []
+        peer.failure = None
+        await gone(layer, connection_id)
+    assert disconnects(peer) == [("disconnect", end.code, "Closed", True)]
+    assert "never handled" not in peer.journal
+    assert logged(caplog) == end.log
+    if end.log == [ERROR] and "took no" not in caplog.text:
+        assert f"WebSocket '/peer', connection {connection_id}: " in caplog.text
+
+
+@override_settings(WS_MAX_MESSAGE_SIZE=1000)
+async def test_the_largest_messages():
+    class Count(Noted):
+        async def receive(self, data: str | bytes):
+            await self.send(str(len(data)))
+
+    async with Peer(Count.as_asgi()) as peer:
+        await opened(peer)
+        for data, size in (("x" * 1000, "1000"), ("é" * 500, "500"), (b"x" * 1000, "1000")):
+            peer.push(data)
+            assert (await peer.next())["text"] == size
+
+
+@pytest.mark.parametrize("order", ["wait", None])
+async def test_cancelled_by_the_server(layer: InMemoryChannelLayer, order: str | None):
+    async with Peer(Noted.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        if order:
+            peer.push(order)
+            await peer.journaled(order)
+        peer.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await peer.ended()
+        assert (await peer.next())["code"] == 1012
+        await gone(layer, connection_id)
+    assert disconnects(peer) == [("disconnect", 1012, "Closed", True)]
+
+
+@pytest.mark.parametrize("hook", ["connect", "disconnect"])
+async def test_cancelled_in_a_hook_it_still_leaves_the_layer(
+    hook: str, layer: InMemoryChannelLayer
+):
+    class Slow(Noted):
+        async def connect(self):
+            await self.wait("connect")
+            await super().connect()
+
+        async def disconnect(self, code: int):
+            await self.wait("disconnect")
+
+        async def wait(self, name: str) -> None:
+            if name == hook:
+                self.note("waits")
+                await asyncio.Event().wait()
+
+    async with Peer(Slow.as_asgi()) as peer:
+        peer.leave()
+        await peer.journaled("waits")
+        peer.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await peer.ended()
+        assert (layer.groups, layer.channels) == ({}, {})
+    assert peer.journal.count("waits") == 1
+
+
+async def test_a_message_in_the_moment_of_the_end_stays_nowhere(layer: InMemoryChannelLayer):
+    async with Peer(Noted.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        (channel,) = layer.groups[f"connection.{connection_id}"]
+        await until(lambda: layer.channels)  # the connection listens
+        peer.leave()
+        await layer.send(channel, {"type": "chat.message", "text": "late"})
+        await peer.ended()
+        await gone(layer, connection_id)
+
+
+async def test_what_ends_the_process_gets_out(layer: InMemoryChannelLayer):
+    class Exiting(Noted):
+        async def do_exit(self):
+            await asyncio.sleep(0.01)
+            raise SystemExit(3)
+
+    peer = Peer(Exiting.as_asgi())
+    peer.tell({"type": "websocket.connect"})
+    peer.push("exit")
+    with pytest.raises(SystemExit):  # not in a task, for that would end the test run
+        await peer.served()
+    assert len(disconnects(peer)) == 1
+    assert (layer.groups, layer.channels) == ({}, {})
+
+
+@pytest.mark.parametrize("moment", ["receive", "connect", "disconnect"])
+async def test_resolver404_of_a_hook_runs_no_second_handler(
+    moment: str, caplog: pytest.LogCaptureFixture
+):
+    class Missing(Noted):
+        async def connect(self, **kwargs):
+            self.note("started")
+            self.fail_in("connect")
+            await super().connect()
+
+        async def receive(self, data: str | bytes):
+            self.fail_in("receive")
+
+        async def disconnect(self, code: int):
+            self.fail_in("disconnect")
+
+        def fail_in(self, hook):
+            if hook == moment:
+                raise Resolver404
+
+    router = URLRouter(build_url_patterns({"peer": Missing, "<anything>": Missing}))
+    async with Peer(router) as peer:
+        peer.push("hello")
+        peer.leave()
+        await peer.ended()
+    assert peer.journal.count("started") == 1
+    assert logged(caplog) == [ERROR]
+
+
+@pytest.mark.parametrize("accepts", [False, True])
+async def test_a_disconnect_without_the_parameter(accepts: bool, caplog: pytest.LogCaptureFixture):
+    class Bare(Noted):
+        async def disconnect(self):  # type: ignore[override]
+            pass
+
+    class Accepting(WebsocketMiddleware):
+        async def __call__(self, connection):
+            await connection.accept()
+            return connection
+
+    with override_settings(WS_MIDDLEWARES=[Accepting] if accepts else []):
+        async with Peer(Bare.as_asgi()) as peer:
+            await peer.accepted()
+            peer.leave()
+            await peer.ended()
+    assert logged(caplog) == [ERROR]
+
+
+# The handshake
+
+
+async def test_an_exception_before_accept(caplog: pytest.LogCaptureFixture):
+    class BeforeAccept(Noted):
+        async def connect(self):
+            raise ZeroDivisionError
+
+    async with Peer(BeforeAccept.as_asgi()) as peer:
+        assert [message["type"] for message in await peer.ended()] == ["websocket.close"]
+    assert peer.journal == []
+    assert logged(caplog) == [ERROR]
+    assert "connection (not accepted): " in caplog.text
+
+
+async def test_the_client_is_gone_before_accept(caplog: pytest.LogCaptureFixture):
+    async with Peer(Noted.as_asgi()) as peer:
+        peer.failure = ConnectionResetError()
+        await peer.ended()
+    assert peer.journal == caplog.records == []
+
+
+async def test_the_client_is_gone_when_connect_sends(caplog: pytest.LogCaptureFixture):
+    class Slow(Noted):
+        async def connect(self):
+            await self.accept()
+            self.scope["peer"].failure = ConnectionResetError()
+            await self.send("too late")
+
+    peer = Peer(Slow.as_asgi())
+    peer.scope["peer"] = peer
+    async with peer:
+        peer.leave(4001)
+        await peer.ended()
+    assert disconnects(peer) == [("disconnect", 4001, "Closed", True)]
+    assert caplog.records == []
+
+
+async def test_a_close_that_overtakes_accept_wins(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch
+):
+    """Another task closes while accept() is joining its group."""
+    add = layer.group_add
+
+    async def slow(group, channel):
+        await add(group, channel)
+        await asyncio.sleep(0.01)
+
+    class Overtaken(Noted):
+        async def connect(self):
+            asyncio.get_running_loop().call_soon(asyncio.ensure_future, self.close(4001))
+            with suppress(WebsocketError):
+                await self.accept()
+            self.note(self.state)
+
+    monkeypatch.setattr(layer, "group_add", slow)
+    async with Peer(Overtaken.as_asgi()) as peer:
+        peer.leave()
+        assert [message["type"] for message in await peer.ended()] == ["websocket.close"]
+    assert peer.journal == ["Rejected"]
+
+
+async def test_an_accept_that_the_server_refuses_may_be_tried_again():
+    class Trying(Noted):
+        async def connect(self):
+            try:
+                await self.accept(headers={"x-a": "1"})
+            except ValueError:
+                self.note(self.connection_id)
+                self.scope["peer"].failure = None
+                await self.accept()
+                with suppress(WebsocketError):
+                    await self.accept()
+                    self.note("accepted twice")
+
+    peer = Peer(Trying.as_asgi())
+    peer.scope["peer"] = peer
+    peer.failure = ValueError("this header can't be sent")
+    async with peer:
+        await peer.accepted()
+        assert peer.journal == [""]
+
+
+async def test_connection_id_is_there_while_it_is_open():
+    class Telling(Noted):
+        async def connect(self):
+            self.note(self.connection_id)
+            await self.accept()
+            self.note(self.connection_id)
+            self.create_task(self.work())
+
+        async def work(self):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.note(self.connection_id)
+
+        async def disconnect(self, code: int):
+            self.note(self.connection_id)
+            self.note(self)
+
+    async with Peer(Telling.as_asgi()) as peer:
+        await peer.accepted()
+        await asyncio.sleep(0.01)
+        peer.leave()
+        await peer.ended()
+    before, during, in_a_task, at_the_end, handler = peer.journal
+    assert before == handler.connection_id == ""
+    assert re.fullmatch("[0-9a-f]{32}", during)
+    assert during == in_a_task == at_the_end
+
+
+async def test_a_newline_in_the_path_writes_no_line_of_its_own(caplog: pytest.LogCaptureFixture):
+    class Numbered(GenericWebsocket):
+        async def connect(self, number: int):
+            await self.accept()
+
+    caplog.set_level("INFO")
+    scope = {"kwargs": {"number": "1\nERROR root the house burns"}, "args": ()}
+    async with Peer(Numbered.as_asgi(), "/1\nERROR root the house burns", url_route=scope) as peer:
+        assert (await peer.next())["type"] == "websocket.close"
+        await peer.ended()
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["group_add", "new_channel"])
+@pytest.mark.parametrize("how", ["failing", "silent", "mistaken"])
+async def test_a_layer_in_trouble_refuses_the_handshake(
+    layer: InMemoryChannelLayer,
+    name: str,
+    how: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    async def call(*arguments):
+        if how == "silent":
+            await asyncio.Event().wait()
+        raise ConnectionError("no layer") if how == "failing" else AttributeError("no method")
+
+    monkeypatch.setattr(_outage, "TO_JOIN", 0.05)
+    monkeypatch.setattr(_inbox, "TO_JOIN", 0.05)
+    monkeypatch.setattr(layer, name, call)
+    is_mistake = how == "mistaken"
+    async with Peer(subclass("Coded", Noted, reject_with_close_code=True).as_asgi()) as peer:
+        await peer.accepted()
+        expected = (1011, "") if is_mistake else (1013, "try again later")
+        assert [(sent["code"], sent["reason"]) for sent in await peer.ended()] == [expected]
+    async with Peer(Noted.as_asgi(), extensions=DENIAL) as peer:
+        assert (await peer.next())["status"] == (403 if is_mistake else 503)
+    assert disconnects(peer) == []
+    # An outage is one line for all, without a traceback.
+    assert logged(caplog) == ([ERROR] * 2 if is_mistake else [("ERROR", False)])
+
+
+# The loop
+
+
+async def test_frames_come_in_order_as_servers_spell_them_and_none_after_the_end():
+    frames: list[dict[str, Any]] = [
+        {"text": "a"},
+        {"text": "", "bytes": None},
+        {"bytes": b"b"},
+        {"bytes": b"", "text": None},
+    ]
+    async with Peer(Noted.as_asgi()) as peer:
+        await opened(peer)
+        for each in (*frames, {"text": "close"}, {"text": "after"}):
+            peer.tell({"type": "websocket.receive", **each})
+        peer.leave()
+        sent = await peer.ended()
+    data = ["a", "", b"b", b""]
+    assert peer.journal[1:-1] == [*data, "close"]
+    assert [message.get("text", message.get("bytes")) for message in sent[:-1]] == data
+
+
+async def test_what_is_counted():
+    class Counting(Noted):
+        async def receive(self, data: str | bytes):
+            self.note((self.messages_received, self.messages_sent))
+            self.scope["peer"].failure = None if data == "taken" else ConnectionResetError()
+            await self.send(data)
+
+        async def disconnect(self, code: int):
+            self.note((self.messages_received, self.messages_sent))
+
+    peer = Peer(Counting.as_asgi())
+    peer.scope["peer"] = peer
+    async with peer:
+        connection_id = await opened(peer)
+        await send_message_to_websocket(connection_id, {"outside": 1})
+        await send_message_to_websocket(connection_id, "outside")
+        await peer.next()
+        await peer.next()
+        peer.push("taken")
+        await peer.next()
+        peer.push("not taken")
+        peer.leave()
+        await peer.ended()
+    assert peer.journal[1:] == [(1, 3), (2, 4), (2, 4)]
+
+
+async def test_what_outside_sends_and_the_server_does_not_take_is_not_counted():
+    class Counting(Noted):
+        async def disconnect(self, code: int):
+            self.note(self.messages_sent)
+
+    async with Peer(Counting.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        peer.failure = ConnectionResetError()
+        await send_message_to_websocket(connection_id, {"json": 1})
+        await asyncio.sleep(0.01)
+        peer.leave()
+        await peer.ended()
+    assert peer.journal[1:] == [1]
+
+
+async def test_two_connections_share_nothing():
+    async with Peer(Noted.as_asgi()) as one, Peer(Noted.as_asgi()) as two:
+        first, second = await opened(one), await opened(two)
+        assert first != second
+        await send_message_to_websocket(first, "for one")
+        assert (await one.next())["text"] == "for one"
+        await close_websocket_connection(first)
+        assert (await one.next())["type"] == "websocket.close"
+        await send_message_to_websocket(second, "for two")
+        assert (await two.next())["text"] == "for two"
+
+
+# From outside
+
+
+async def test_outside_reaches_it_while_a_hook_is_busy():
+    class Busy(Noted):
+        async def connect(self):
+            await super().connect()
+            if self.path == "/connect":
+                await self.do_wait()
+
+    for path in ("/connect", "/receive"):
+        async with Peer(Busy.as_asgi(), path) as peer:
+            connection_id = await opened(peer)
+            peer.push("wait")
+            await send_message_to_websocket(connection_id, {"a": [1]})
+            assert await peer.next() == {"type": "websocket.send", "text": '{"a":[1]}'}
+            await close_websocket_connection(connection_id, 4003, "now")
+            assert await peer.next() == {"type": "websocket.close", "code": 4003, "reason": "now"}
+
+
+class Late(Noted):
+    async def do_late(self):
+        await self.scope["resume"].wait()
+        await self.send("too late")
+
+
+class ClosingSlowly(Late):
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await super().close(code, reason)
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("handler", [Late, ClosingSlowly])
+async def test_a_handler_overtaken_by_an_outside_close_made_no_mistake(
+    handler: Any, caplog: pytest.LogCaptureFixture
+):
+    async with Peer(handler.as_asgi(), resume=asyncio.Event()) as peer:
+        connection_id = await opened(peer)
+        peer.push("late")
+        await peer.journaled("late")
+        await close_websocket_connection(connection_id, 4003)
+        await peer.next()
+        peer.scope["resume"].set()
+        peer.leave(4003)
+        assert await peer.ended() == []
+    assert caplog.records == []
+    assert disconnects(peer) == [("disconnect", 4003, "Closed", True)]
+
+
+async def test_an_overridden_close_may_decline_an_outside_close(caplog: pytest.LogCaptureFixture):
+    class Staying(Noted):
+        async def do_accept(self):
+            await self.accept()
+
+        async def close(self, code: int = 1000, reason: str = "") -> None:
+            self.note((code, reason))
+
+    async with Peer(Staying.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        await close_websocket_connection(connection_id, 4001, "bye")
+        await peer.journaled((4001, "bye"))
+        peer.push("still here")
+        assert (await peer.next())["text"] == "still here"
+        peer.push("accept")  # and it is not taken for gone: a mistake is told
+        assert (await peer.next())["code"] == 1011
+    (record,) = caplog.records
+    assert "IllegalStateError" in str(record.exc_text)
+
+
+async def test_what_comes_after_the_close_is_ignored(
+    layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture
+):
+    class Known(Noted):
+        async def connect(self):
+            self.note(self)
+            await super().connect()
+
+    async with Peer(Known.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        handler = peer.journal[0]
+        await until(lambda: layer.channels)
+        # The events are in the queue, and neither task has looked before a third one closes.
+        for fields in ({"text": "late"}, {"close": "", "code": 4002}):
+            await layer.send(handler.channel_name, {"type": EVENT_TYPE, **fields})
+        await handler.close(4001)
+        assert (await peer.next())["code"] == 4001
+        await send_message_to_websocket(connection_id, "late")
+        peer.push("late")
+        peer.leave(4001)
+        assert await peer.ended() == []
+    assert "late" not in peer.journal
+    assert caplog.records == []
+
+
+async def test_outside_sends_pass_through_an_overridden_send():
+    class Shouting(Noted):
+        async def send(self, data: Any = None) -> None:
+            self.note(data)
+            await super().send(data)
+
+    async with Peer(Shouting.as_asgi()) as peer:
+        connection_id = await opened(peer)
+        values = ["text", b"bytes", {"a": (1, 2)}, None, 5]
+        for value in values:
+            await send_message_to_websocket(connection_id, value)
+        sent = [await peer.next() for _ in values]
+    assert peer.journal[2:7] == ["text", b"bytes", {"a": [1, 2]}, None, 5]
+    assert [message.get("text", message.get("bytes")) for message in sent] == [
+        *("text", b"bytes"),
+        *('{"a":[1,2]}', "null", "5"),
+    ]
+
+
+async def test_an_outside_send_reaches_it_as_soon_as_the_client_knows(layer: InMemoryChannelLayer):
+    """It is in its group when accept goes out."""
+    seen: list[Any] = []
+
+    async def application(scope, receive, send):
+        async def watching(message):
+            seen.append((message["type"], len(layer.groups)))
+            await send(message)
+
+        await Noted.as_asgi()(scope, receive, watching)
+
+    async with Peer(application) as peer:
+        await opened(peer)
+    assert seen[0] == ("websocket.accept", 1)
+
+
+_ODD: list[Any] = [None, 5, [], {}, b"YQ==", "\ud800"]
+_CODES: list[Any] = [None, "1000", 999, 1005, 1006, 1015, 5000, 2**70, -1, True, 1e3, [1000]]
+#: Not ours, and what has our own type but is no message of ours.
+ODD_EVENTS: list[Any] = [
+    *({}, [], "", None, 5, {"type": None}, {"type": 5}, {"type": ["x"]}, {"type": ""}),
+    *({"type": name} for name in ("receive", "connect", "close", "user", "__call__", "mro", "_x")),
+    {"type": "websocket.disconnect", "code": 4444},
+    {"type": "websocket.receive", "text": "no"},
+    {"type": "do.nothing"},
+    {"type": "\x00\ud800" + "x" * 10_000},
+]
+ODD_FIELDS: list[dict[Any, Any]] = [
+    {},
+    {"json": "{"},
+    {"json": ""},
+    {"base64": "a"},
+    {"close": ""},
+    {"close": "x" * 124, "code": 1000},
+    {1: "a", "code": 1000},
+    *({name: value} for name in ("text", "json", "base64") for value in _ODD),
+    *({"close": value, "code": 1000} for value in _ODD),
+    *({"close": "", "code": value} for value in _CODES),
+]
+
+
+@pytest.mark.parametrize("overrides", [False, True])
+async def test_odd_events_do_nothing(
+    layer: InMemoryChannelLayer, overrides: bool, caplog: pytest.LogCaptureFixture
+):
+    class Overriding(Noted):
+        async def send(self, data: Any = None) -> None:
+            await super().send(data)
+
+    odd = [*ODD_EVENTS, *({"type": EVENT_TYPE, **fields} for fields in ODD_FIELDS)]
+    async with Peer((Overriding if overrides else Noted).as_asgi()) as peer:
+        connection_id = await opened(peer)
+        await until(lambda: layer.channels)  # the connection listens
+        (queue,) = layer.channels.values()
+        for each in odd:
+            queue.put_nowait((time.time() + 60, each))  # the layer itself takes only dicts
+        await send_message_to_websocket(connection_id, "still here")
+        taken = await peer.next()
+        if not overrides:  # what the text says goes unread
+            while taken["text"] in {"{", ""}:
+                taken = await peer.next()
+        assert taken["text"] == "still here"
+    assert set(logged(caplog)) == {WARNING}
+    assert len(caplog.records) >= len(odd) - 2
+    assert "ignored an event of type 'do.nothing'" in caplog.text
+
+
+# Groups and layers
+
+
+async def test_events_of_a_group_reach_the_methods_of_the_user(layer: InMemoryChannelLayer):
+    async with Peer(subclass("InRoom", Noted, groups=["room"]).as_asgi()) as peer:
+        connection_id = await opened(peer)
+        assert set(layer.groups) == {"room", f"connection.{connection_id}"}
+        await layer.group_send("room", {"type": "chat.message", "text": "hello"})
+        assert (await peer.next())["text"] == "hello"
+
+
+@pytest.mark.parametrize("groups", [None, [], ()])
+async def test_no_groups(groups: Any):
+    async with Peer(subclass("Alone", Noted, groups=groups).as_asgi()) as peer:
+        await opened(peer)
+
+
+async def test_a_group_with_a_bad_name(caplog: pytest.LogCaptureFixture):
+    async with Peer(subclass("Odd", Noted, groups=["no spaces"]).as_asgi()) as peer:
+        assert (await peer.next())["type"] == "websocket.close"
+        await peer.ended()
+    assert peer.journal == []
+    assert "Odd failed" in caplog.text
+
+
+MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+
+
+@pytest.mark.parametrize("layers", [{}, {"other": MEMORY}])
+async def test_without_a_layer_the_echo_works(layers: dict[str, Any]):
+    class Asking(Noted):
+        async def do_ask(self):
+            await self.send({"layer": self.channel_layer, "name": self.channel_name})
+
+    with override_settings(CHANNEL_LAYERS=layers):
+        async with Peer(Asking.as_asgi()) as peer:
+            await opened(peer)
+            peer.push("ask")
+            assert (await peer.next())["text"] == '{"layer":null,"name":""}'
+            peer.leave()
+            await peer.ended()
+    assert disconnects(peer) == [("disconnect", 1000, "Closed", True)]
+
+
+async def test_a_layer_by_its_alias():
+    layers = {"default": {"BACKEND": "no.such.Layer"}, "sockets": MEMORY}
+    with override_settings(CHANNEL_LAYERS=layers, WS_CHANNEL_LAYER="sockets"):
+        async with Peer(Noted.as_asgi()) as peer:
+            connection_id = await opened(peer)
+            await send_message_to_websocket(connection_id, "hello")
+            assert (await peer.next())["text"] == "hello"

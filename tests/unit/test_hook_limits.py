@@ -1,0 +1,240 @@
+"""How long hooks may take; tests/faults/test_hooks.py has it on servers."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from channels.layers import InMemoryChannelLayer
+from django.test import override_settings
+
+from panther_channels import _hub
+from panther_channels.middlewares import WebsocketMiddleware
+from tests.unit.noted import Sleepy, busy, warnings
+from tests.unit.peer import Peer
+from tests.waiting import until
+
+DENIAL: Any = {"websocket.http.response": {}}
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(_hub, "TICK", 0.02)
+    with override_settings(WS_CONNECT_TIMEOUT=0.1, WS_DISCONNECT_GRACE=0.1):
+        yield
+
+
+class Slow(WebsocketMiddleware):
+    async def __call__(self, connection: Any) -> Any:
+        await asyncio.sleep(100)
+
+
+@pytest.mark.parametrize("hook", ["auth", "permissions", "connect", "a middleware"])
+async def test_a_handshake_has_its_time(hook: str, caplog: pytest.LogCaptureFixture):
+    with override_settings(WS_MIDDLEWARES=[Slow] if hook == "a middleware" else []):
+        async with Peer(Sleepy.as_asgi(), f"/{hook}", extensions=DENIAL) as peer:
+            assert (await peer.next())["status"] == 503
+            peer.leave(1006)
+            peer.leave(1006)
+            await peer.ended()
+            assert peer.journal == []
+            assert peer.task.cancelling() == 0
+    assert warnings(caplog) == [
+        f"Sleepy (WebSocket '/{hook}', connection (not accepted)) did not accept within 0.1 s, "
+        "and refuses the client."
+    ]
+
+
+@pytest.mark.parametrize(("hook", "name"), [("accepted", "connect()"), ("receive", "receive()")])
+async def test_a_hook_has_its_time_after_the_end(
+    hook: str, name: str, caplog: pytest.LogCaptureFixture
+):
+    async with Peer(Sleepy.as_asgi(), f"/{hook}") as peer:
+        await (busy(peer) if hook == "receive" else peer.accepted())
+        await asyncio.sleep(0.3)
+        assert not peer.task.done()  # as long as the client is there, there is no limit
+        peer.leave(4001)
+        assert await peer.ended() == []
+        assert peer.journal[-1] == ("disconnect", 4001)
+    (text,) = warnings(caplog)
+    assert f"{name} 0.1 s after the client has gone" in text
+
+
+async def test_a_hook_that_closes_has_its_time(caplog: pytest.LogCaptureFixture):
+    class Closing(Sleepy):
+        async def receive(self, data: str | bytes):
+            await self.close(4002)
+            await asyncio.sleep(100)
+
+    async with Peer(Closing.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("one")
+        assert (await peer.next())["code"] == 4002
+        await peer.ended()
+        assert peer.journal == [("disconnect", 4002)]
+    assert len(warnings(caplog)) == 1
+
+
+async def test_a_disconnect_has_its_time(caplog: pytest.LogCaptureFixture):
+    async with Peer(Sleepy.as_asgi(), "/disconnect") as peer:
+        await peer.accepted()
+        peer.leave(4001)
+        await peer.ended()
+        assert peer.journal == [("disconnect", 4001)]
+    assert "is still in disconnect() after 0.1 s, which is cancelled" in warnings(caplog)[0]
+
+
+async def test_hooks_have_all_of_their_time(settings: Any, caplog: pytest.LogCaptureFixture):
+    class Pausing(Sleepy):
+        async def sleep(self, hook: str) -> None:
+            await asyncio.sleep(0.06)
+            self.note(hook)
+
+    settings.WS_CONNECT_TIMEOUT = 30
+    settings.WS_DISCONNECT_GRACE = 0.15  # of which an idle time before is no part
+    settings.WS_SHUTDOWN_TIMEOUT = 0.1
+    async with Peer(Pausing.as_asgi()) as peer:
+        await peer.accepted()
+        await asyncio.sleep(0.2)
+        peer.push("one")
+        await peer.journaled("receive")
+        await asyncio.sleep(0.2)
+        peer.push("two")
+        peer.leave(4001)
+        await peer.ended()
+    hooks = ["auth", "permissions", "connect", "accepted", "one", "receive", "two", "receive"]
+    assert peer.journal == [*hooks, ("disconnect", 4001), "disconnect"]
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize("hook", ["receive", "disconnect"])
+async def test_when_the_server_stops_there_is_less_time(hook: str):
+    with override_settings(WS_DISCONNECT_GRACE=100, WS_SHUTDOWN_TIMEOUT=0.5):
+        async with Peer(Sleepy.as_asgi(), f"/{hook}") as peer:
+            await busy(peer)
+            peer.leave(1012)
+            await peer.ended()
+            assert peer.journal == ["one", ("disconnect", 1012)]
+
+
+async def test_leaving_the_channel_layer_is_no_hook(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    discard = layer.group_discard
+
+    async def slow(group: str, channel: str) -> None:
+        await asyncio.sleep(0.3)
+        await discard(group, channel)
+
+    class Failing(Sleepy):
+        async def connect(self):
+            await self.accept()
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(layer, "group_discard", slow)
+    async with Peer(Failing.as_asgi()) as peer:
+        await peer.accepted()
+        await peer.ended()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_a_hook_that_takes_no_notice_is_asked_again(caplog: pytest.LogCaptureFixture):
+    class Deaf(Sleepy):
+        async def receive(self, data: str | bytes):
+            for _ in range(3):
+                try:
+                    await asyncio.sleep(100)
+                except asyncio.CancelledError:
+                    self.note("goes on")
+            await asyncio.sleep(100)
+
+    async with Peer(Deaf.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("one")
+        peer.leave(4001)
+        await peer.ended()
+        assert peer.journal == [*["goes on"] * 3, ("disconnect", 4001)]
+        assert peer.task.cancelling() == 0
+    assert len(warnings(caplog)) == 1
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+async def test_a_cancellation_by_the_server_at_the_same_time_is_not_lost(earlier: int):
+    class Waiting(Sleepy):
+        async def receive(self, data: str | bytes):
+            for number in range(earlier + 1):
+                self.note(number)
+                try:
+                    await asyncio.sleep(100)
+                except asyncio.CancelledError:
+                    if number == earlier:
+                        self.scope["peer"].task.cancel()  # by the server, as ours comes
+                        await asyncio.sleep(0)
+
+    peer = Peer(Waiting.as_asgi())
+    peer.scope["peer"] = peer
+    async with peer:
+        await peer.accepted()
+        peer.push("one")
+        for number in range(earlier):  # and one that a hook has swallowed before
+            await peer.journaled(number)
+            peer.task.cancel()
+        await peer.journaled(earlier)
+        peer.leave(4001)
+        await asyncio.wait({peer.task}, timeout=2)
+        assert peer.task.cancelled()
+        assert peer.journal[-1] == ("disconnect", 4001)
+
+
+async def test_a_cancellation_that_was_swallowed_before_is_nobodys_now():
+    class Swallowing(Sleepy):
+        async def receive(self, data: str | bytes):
+            try:
+                self.note("waits")
+                await asyncio.sleep(100)
+            except asyncio.CancelledError:
+                await asyncio.sleep(100)
+
+    async with Peer(Swallowing.as_asgi()) as peer:
+        await peer.accepted()
+        peer.push("one")
+        await peer.journaled("waits")
+        peer.task.cancel()
+        peer.leave(4001)
+        await peer.ended()  # without an exception
+        assert peer.task.cancelling() == 1
+
+
+async def test_what_was_read_ahead_is_handled(caplog: pytest.LogCaptureFixture):
+    class Pausing(Sleepy):
+        async def receive(self, data: str | bytes):
+            await asyncio.sleep(float(data))
+            self.note(data)
+
+    async with Peer(Pausing.as_asgi()) as peer:
+        await peer.accepted()
+        texts = ["0.08", "0.081", "0.082", "0", "0.083"]
+        for text in texts:
+            peer.push(text)
+        peer.leave(4001)
+        await peer.ended()
+        assert peer.journal == [*texts, ("disconnect", 4001)]
+    assert warnings(caplog) == []
+
+
+async def test_who_read_ahead_ends_with_the_connection():
+    class Failing(Sleepy):
+        async def receive(self, data: str | bytes):
+            await asyncio.sleep(0.1)
+            self.note(len(asyncio.all_tasks()))
+            raise ZeroDivisionError
+
+    before = asyncio.all_tasks()
+    async with Peer(Failing.as_asgi()) as peer:
+        await peer.accepted()
+        await until(lambda: len(asyncio.all_tasks()) == len(before) + 2)  # it listens to the layer
+        peer.push("one")
+        await peer.ended()
+        assert peer.journal[0] == len(before) + 3
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before

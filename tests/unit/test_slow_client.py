@@ -1,0 +1,117 @@
+"""The end of a client that takes nothing: 1013, and then its TCP connection is cut off."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from channels.layers import InMemoryChannelLayer
+from django.test import override_settings
+
+from panther_channels import _hub, _slow_client
+from panther_channels._inbox import Inbox
+from panther_channels.websocket import GenericWebsocket
+from tests.unit.peer import Peer, StuckPeer
+from tests.waiting import until
+
+CLOSE = {"type": "websocket.close", "code": 1013, "reason": "slow consumer"}
+
+
+@pytest.fixture(autouse=True)
+def overflows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Where a layer that counts bytes would be told what to call when there are too many."""
+    found: list[Any] = []
+    monkeypatch.setattr(Inbox, "bound", lambda _inbox, _limit, call: found.append(call))
+    monkeypatch.setattr(_slow_client, "_LINGER", 0.02)
+    monkeypatch.setattr(_hub, "TICK", 0.01)
+    with override_settings(WS_SEND_TIMEOUT=0.1):
+        yield found
+
+
+class Plain(GenericWebsocket):
+    async def connect(self):
+        if self.path == "/waits":
+            await asyncio.sleep(100)
+        await self.accept()
+
+    async def disconnect(self, code: int):
+        self.scope["journal"].append(code)
+
+
+async def test_nothing_is_taken(caplog: pytest.LogCaptureFixture):
+    async with StuckPeer(Plain.as_asgi()) as stuck, StuckPeer(Plain.as_asgi()) as slow:
+        for peer in (stuck, slow):
+            await peer.accepted()
+        started = time.monotonic()
+        while not stuck.aborted:
+            slow.taken_so_far += 1
+            await asyncio.sleep(0.005)
+        assert time.monotonic() - started > 0.1
+        assert await stuck.next() == CLOSE
+        stuck.leave(1013)
+        await stuck.ended()
+        assert stuck.journal == [1013]
+        assert (slow.unread, slow.aborted) == (0, 0)
+        slow.backlog = 0  # it has taken all
+        await asyncio.sleep(0.2)
+        assert (slow.unread, slow.aborted) == (0, 0)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "WebSocket '/peer', connection " in record.message
+    assert "slow consumer, nothing was taken for 0.1 seconds" in record.message
+
+
+async def test_in_between_a_client_has_taken_all():
+    async with StuckPeer(Plain.as_asgi()) as peer:
+        await peer.accepted()
+        for _ in range(6):
+            peer.backlog = 1
+            await asyncio.sleep(0.06)
+            peer.backlog = 0
+            await asyncio.sleep(0.04)
+        assert (peer.unread, peer.aborted) == (0, 0)
+
+
+async def test_too_much_waits(overflows: list[Any], caplog: pytest.LogCaptureFixture):
+    async with StuckPeer(Plain.as_asgi()) as peer:
+        peer.backlog = 0
+        await peer.accepted()
+        overflows[0]()
+        overflows[0]()
+        await until(lambda: peer.aborted)
+        assert await peer.next() == CLOSE
+        overflows[0]()
+        assert (peer.unread, peer.aborted) == (0, 2)
+    (record,) = caplog.records
+    assert "slow consumer, more than 1048576 bytes wait" in record.message
+
+
+async def test_what_is_not_open_is_cut_off(overflows: list[Any], caplog: pytest.LogCaptureFixture):
+    async with StuckPeer(Plain.as_asgi(), "/waits") as peer:
+        await until(lambda: overflows)
+        overflows[0]()
+        assert (peer.unread, peer.aborted) == (0, 1)
+    assert "connection (not accepted): slow consumer" in caplog.records[0].message
+
+
+async def test_without_a_transport_it_is_closed_all_the_same(overflows: list[Any]):
+    async with Peer(Plain.as_asgi()) as peer:
+        await peer.accepted()
+        overflows[0]()
+        assert await peer.next() == CLOSE
+        overflows[0]()
+        peer.leave(1013)
+        assert await peer.ended() == []
+
+
+async def test_what_waits_after_the_end_is_dropped_in_the_end(layer: InMemoryChannelLayer):
+    async with StuckPeer(Plain.as_asgi()) as stuck, StuckPeer(Plain.as_asgi()) as reading:
+        for peer in (stuck, reading):
+            await peer.accepted()
+            peer.leave()
+            await peer.ended()
+        reading.backlog = 0
+        await until(lambda: stuck.aborted)
+        await asyncio.sleep(0.05)
+    assert (stuck.aborted, reading.aborted) == (1, 0)
