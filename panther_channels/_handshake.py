@@ -149,6 +149,8 @@ def declared_by(owner: Any, name: str) -> Any:
 def _declared(connection: "Websocket", name: str) -> Any:
     if name in vars(connection):
         return vars(connection)[name]
+    if getattr(type(connection), name) is None:  # as of most classes, and cheap
+        return None
     value = declared_by(type(connection), name)
     return getattr(connection, name) if isinstance(value, classmethod | property) else value
 

@@ -6,7 +6,8 @@ browser.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -69,13 +70,31 @@ class _Handshake(HttpRequest):
         return "https" if self._scheme in ("wss", "https") else "http"
 
 
-def problem_with(headers: Headers, scheme: str = "ws") -> str | None:
+def problem_with(pairs: Sequence[tuple[bytes, bytes]], scheme: str = "ws") -> str | None:
     """Why a handshake with these headers is refused, for the log; ``None`` where it may go on.
 
     Args:
-        headers: of the request.
+        pairs: the headers of the request, as ASGI has them.
         scheme: of the connection, as the server knows it.
     """
+    hosts = []
+    for name, value in pairs:
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"origin":
+            break
+    else:  # no browser: there is the host alone to look at, and the same one nearly always
+        if len(hosts) == 1 and not settings.USE_X_FORWARDED_HOST:
+            return _problem_with_host(hosts[0], tuple(settings.ALLOWED_HOSTS), settings.DEBUG)
+    return _problem_with(Headers(pairs), scheme)
+
+
+@lru_cache(maxsize=256)
+def _problem_with_host(host: bytes, _allowed: tuple[str, ...], _debug: bool) -> str | None:
+    return _problem_with(Headers([(b"host", host)]), "ws")
+
+
+def _problem_with(headers: Headers, scheme: str) -> str | None:
     request = _Handshake(headers, scheme)
     try:
         host = request.get_host()

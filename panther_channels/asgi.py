@@ -19,7 +19,6 @@ from panther_channels._handshake import consumers_of, declared_by, questions
 from panther_channels._hub import hub
 from panther_channels._lines import shown
 from panther_channels._origin import log_refusal, problem_with
-from panther_channels._request import Headers
 from panther_channels.layers.local import close_all
 from panther_channels.routing import build_url_patterns
 
@@ -76,7 +75,7 @@ class Application:
             await self._http(scope, receive, send)
 
     async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = problem_with(Headers(scope["headers"]), scope.get("scheme", "ws"))
+        problem = problem_with(scope["headers"], scope.get("scheme", "ws"))
         if problem is not None:
             log_refusal(problem, scope["path"])
             await receive()  # websocket.connect

@@ -69,7 +69,9 @@ def shutdown_timeout() -> float:
 
 def middlewares() -> tuple[Callable[..., Any], ...]:
     """``WS_MIDDLEWARES``: middleware classes or dotted paths, outermost first. Default: none."""
-    value = _setting("WS_MIDDLEWARES", None) or ()
+    value = _setting("WS_MIDDLEWARES", None)
+    if not value:
+        return ()
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise ImproperlyConfigured(f"WS_MIDDLEWARES must be a list, not {value!r}.")
     classes = tuple(_imported("WS_MIDDLEWARES", item) for item in value)

@@ -232,7 +232,9 @@ def find_channel_layer() -> Any:
     """The channel layer that reaches the connections, or ``None`` where none is configured."""
     alias = conf.channel_layer()
     if alias in channel_layers.backends:
-        return get_channel_layer(alias)
+        return channel_layers.backends[alias]
+    if alias not in channel_layers.configs:
+        return None
     # Of two threads that come first, Channels gives each a layer of its own, and the next message
     # of one of them goes through the other's: by another connection, on which it may be faster.
     with _creating:
