@@ -30,6 +30,7 @@ from panther_channels._state import OPEN, Ending, GoneError, Message, State, too
 from panther_channels._tasks import Tasks
 from panther_channels._watch import watch
 from panther_channels.connections import group_name, user_group
+from panther_channels.layers.backplane import backplane
 from panther_channels.throttling import Throttle
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Connection(Reachable):
         try:
             await self._attach()
             if self._inbox is not None:
+                self._id = self._vigil.id = backplane(self.channel_layer).node() + token_hex(12)
                 # Before the client can know that it is open: no outside send comes too early.
                 await self._inbox.join([group_name(self._id)])
             if self._is_authorized:

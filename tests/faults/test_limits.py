@@ -25,7 +25,7 @@ NAMES: tuple[ServerName, ...] = ("daphne", "uvicorn", "daphne", "uvicorn")
 SEATS, OF_ADDRESS = 2, 4
 
 LOCAL = "panther_channels.layers.LocalChannelLayer"
-PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+PUBSUB = "panther_channels.layers.RedisChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
 IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 
