@@ -8,7 +8,6 @@ channel layer, so that neither way waits for the other.
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from secrets import token_hex
 from typing import TYPE_CHECKING, Any, cast
 
 from panther_channels import _database, conf, status
@@ -24,13 +23,12 @@ from panther_channels._handshake import (
 from panther_channels._inbox import Inbox
 from panther_channels._limits import LimitedSeat, take_seat
 from panther_channels._lines import shown
-from panther_channels._outside import Reachable
+from panther_channels._outside import Reachable, find_layer
 from panther_channels._path_variables import parameters
 from panther_channels._state import OPEN, Ending, GoneError, Message, State, too_large
 from panther_channels._tasks import Tasks
 from panther_channels._watch import watch
-from panther_channels.connections import group_name, user_group
-from panther_channels.layers.backplane import backplane
+from panther_channels.connections import group_name, new_connection_id, user_group
 from panther_channels.throttling import Throttle
 
 if TYPE_CHECKING:
@@ -138,11 +136,10 @@ class Connection(Reachable):
         socket = self._socket
         if socket.state is not State.CONNECTING or self._id:
             raise socket.illegal("accept() is legal once, and not after close()")
-        self._id = self._vigil.id = token_hex(16)
+        self._id = self._vigil.id = new_connection_id(self.channel_layer or find_layer())
         try:
             await self._attach()
             if self._inbox is not None:
-                self._id = self._vigil.id = backplane(self.channel_layer).node() + token_hex(12)
                 # Before the client can know that it is open: no outside send comes too early.
                 await self._inbox.join([group_name(self._id)])
             if self._is_authorized:

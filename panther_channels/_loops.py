@@ -36,5 +36,16 @@ class OnePerLoop(Generic[T]):
         self._latest = weakref.ref(loop, self._forget), found
         return found
 
+    def pop(self, loop: asyncio.AbstractEventLoop) -> T | None:
+        """Forget that of an event loop, and return it if there is one."""
+        self._latest = None
+        return self._found.pop(loop, None)
+
+    def pop_all(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
+        """Forget those of all event loops, and return them."""
+        self._latest = None
+        found, self._found = self._found, WeakKeyDictionary()
+        return list(found.items())
+
     def _forget(self, _loop: object) -> None:
         self._latest = None

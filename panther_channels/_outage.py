@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import sys
-import time
 from collections.abc import Awaitable
 from typing import Any
 
@@ -55,7 +54,7 @@ def log_failure(error: Exception) -> None:
     """
     is_known = is_trouble(error)
     kind = OSError if is_known else type(error)
-    failures, now = _failures(), time.monotonic()
+    failures, now = _failures(), asyncio.get_running_loop().time()
     is_new = now - failures.get(kind, -_CALM) >= _CALM
     failures[kind] = now
     if is_new:

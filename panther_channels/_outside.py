@@ -40,10 +40,7 @@ class Reachable(Guarded):
             return
         self._is_attached = True
         self._slow = SlowClient(self._socket)
-        try:
-            layer = find_channel_layer()
-        except InvalidChannelLayerError as error:  # a backend that isn't there, or not installed
-            raise ChannelLayerError(str(error)) from error
+        layer = find_layer()
         if layer is not None:
             self.channel_layer = layer
             self.channel_name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)
@@ -108,3 +105,15 @@ class Reachable(Guarded):
             await socket.emit({"type": "websocket.send", "text": data})
         else:
             await self.send(data=data)
+
+
+def find_layer() -> Any:
+    """The channel layer, or ``None``.
+
+    Raises:
+        ChannelLayerError: it can't be made.
+    """
+    try:
+        return find_channel_layer()
+    except InvalidChannelLayerError as error:  # a backend that isn't there, or not installed
+        raise ChannelLayerError(str(error)) from error

@@ -3,6 +3,7 @@
 import re
 import threading
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any, TypeGuard
 
 from asgiref.sync import sync_to_async
@@ -23,6 +24,18 @@ EVENT_TYPE = "panther_channels.connection"
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _creating = threading.Lock()  # a channel layer
 _MAX_REASON = 123  # bytes: a control frame holds 125, the code takes two (RFC 6455 section 5.5)
+
+
+def new_connection_id(layer: Any) -> str:
+    """An id that says where its connection is: its first eight digits name the event loop.
+
+    Args:
+        layer: the channel layer; ``None`` where there is none.
+
+    Raises:
+        ChannelLayerError: the layer is in trouble.
+    """
+    return backplane(layer).node() + token_hex(12)
 
 
 def group_name(connection_id: str) -> str:

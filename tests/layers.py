@@ -30,6 +30,24 @@ async def close_layer(layer: Any) -> None:
         await layer.flush()
 
 
+def shard_of(layer: RedisChannelLayer) -> Any:
+    """The connections of this event loop to the one Redis of a layer."""
+    return layer._get_layer()._shards[0]
+
+
+def of_connection(layer: Any, number: int = 0) -> str:
+    """The group of a connection that is in this event loop."""
+    return f"connection.{layer.node()}{number:024}"
+
+
+async def member(layer: Any, *groups: str) -> str:
+    """A new channel in groups, or in "room"."""
+    channel: str = await layer.new_channel()
+    for group in groups or ("room",):
+        await layer.group_add(group, channel)
+    return channel
+
+
 @contextmanager
 def default_layer(layer: Any) -> Iterator[None]:
     """Makes a layer the default one; afterwards it is as it was before, even if there was none."""

@@ -11,7 +11,7 @@ def kind_of(layer: Any) -> str:
     """
     # By name: who has no such layer need not have channels_redis.
     modules = {base.__module__ for base in layer.__mro__}
-    if "panther_channels.layers.redis._layer" in modules:
+    if "panther_channels.layers.redis.layer" in modules:
         return ""
     return next((kind for kind in ("core", "pubsub") if f"channels_redis.{kind}" in modules), "")
 

@@ -6,9 +6,9 @@ anybody need to know which layer it is.
 
 import asyncio
 import math
+import re
 import secrets
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +22,15 @@ _RETRY = 10.0  # seconds at most until another attempt to renew them
 _LARGEST = 16 * 1024 * 1024 - 1024  # bytes: of the local layer's frames, less what is around them
 _LARGEST_OVER_REDIS = 1024 * 1024
 
+_GROUP_OF_ONE = re.compile(r"connection\.([0-9a-f]{8})[0-9a-f]{24}", re.ASCII)
+
 _node = OnePerLoop(lambda: secrets.token_hex(4))
+
+
+def node_of(group: str) -> str | None:
+    """The node that has a connection, by the name of its group; ``None`` of any other group."""
+    found = _GROUP_OF_ONE.fullmatch(group)
+    return None if found is None else found[1]
 
 
 class Nodes(NamedTuple):
@@ -148,7 +156,7 @@ class _AnyLayer(Backplane):
 
     def _note(self, group: str, channel: str) -> None:
         self._members.pop((group, channel), None)
-        self._members[group, channel] = time.monotonic()
+        self._members[group, channel] = asyncio.get_running_loop().time()
 
     async def _keep(self) -> None:
         interval = (getattr(self._layer, "group_expiry", None) or _EXPIRY) / 3
@@ -161,7 +169,7 @@ class _AnyLayer(Backplane):
     def _due(self, interval: float) -> list[tuple[str, str]]:
         # Thousands may have come at once, after a restart: each look takes a share of them.
         share = math.ceil(2 * len(self._members) / _STEPS)
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         due: list[tuple[str, str]] = []
         for member, since in self._members.items():
             age = now - since
@@ -202,7 +210,11 @@ _others: OnePerLoop[dict[int, _AnyLayer]] = OnePerLoop(dict)
 
 
 def backplane(layer: Any) -> Backplane:
-    """What the package uses of a channel layer; the same one at each call in an event loop."""
+    """What the package uses of a channel layer; the same one at each call in an event loop.
+
+    Args:
+        layer: the layer; ``None`` has a :meth:`~Backplane.node` at least.
+    """
     if isinstance(layer, Backplane):
         return layer
     try:

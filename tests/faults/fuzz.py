@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from websockets.sync.client import ClientConnection, connect
 
 from panther_channels.layers import LocalChannelLayer
-from panther_channels.layers._frames import Decoder, FrameError, Kind, encode, unpack
+from panther_channels.layers.local.frames import Decoder, FrameError, Kind, encode, unpack
 from tests.faults import wire
 from tests.servers import SERVER_NAMES, Server, ServerName
 

@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from panther_channels.connections import EVENT_TYPE
 from panther_channels.layers import LocalChannelLayer
-from panther_channels.layers._frames import Kind, encode, pack
+from panther_channels.layers.local.frames import Kind, encode, pack
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.faults import fuzz

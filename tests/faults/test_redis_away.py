@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from panther_channels import sync
 from panther_channels.exceptions import ChannelLayerError
-from panther_channels.layers.redis import _second_try
+from panther_channels.layers.redis import second_try
 from panther_channels.websocket import close_websocket_connection, send_message_to_websocket
 from tests.broker import Broker
 from tests.conftest import StartServer
@@ -218,7 +218,7 @@ async def test_a_sender_who_comes_after_the_outage(
     for number in range(5):
         broker.restart()
         layer: Any = redis_layer("redis", broker.url)
-        monkeypatch.setattr(_second_try, "_next_end", 0.0)  # as in a process of its own
+        monkeypatch.setattr(second_try, "_next_end", 0.0)  # as in a process of its own
         with default_layer(layer):
             for connection_id in ids:
                 await send_message_to_websocket(connection_id, f"n{number}")

@@ -16,10 +16,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels.layers import RedisChannelLayer
 from panther_channels.layers.backplane import Nodes
-from panther_channels.layers.redis import _shard
-from panther_channels.layers.redis._frames import pack
+from panther_channels.layers.redis import shard
+from panther_channels.layers.redis.frames import pack
 from tests.broker import Broker
 from tests.conftest import StartRedis
+from tests.layers import member, of_connection, shard_of
 from tests.waiting import SECONDS, until
 
 MakeLayer = Callable[..., Any]
@@ -44,23 +45,6 @@ def layer(make_layer: MakeLayer) -> Any:
     return make_layer()
 
 
-def shard(layer: Any) -> Any:
-    return layer._get_layer()._shards[0]
-
-
-def of_connection(layer: Any) -> str:
-    """The group of a connection that is here."""
-    return f"connection.{layer.node()}{'0' * 24}"
-
-
-async def member(layer: Any, *groups: str) -> str:
-    """A new channel in groups."""
-    channel: str = await layer.new_channel()
-    for group in groups or ("room",):
-        await layer.group_add(group, channel)
-    return channel
-
-
 async def received(layer: Any, channel: str) -> Any:
     return await asyncio.wait_for(layer.receive(channel), SECONDS)
 
@@ -72,21 +56,19 @@ async def is_heard(layer: Any, channel: str, group: str = "room") -> None:
 
 
 async def until_connected_again(layer: Any, lost: Any) -> None:
-    await until(lambda: shard(layer)._connection not in (lost, None))
+    await until(lambda: shard_of(layer)._connection not in (lost, None))
 
 
 # Who is subscribed to what
 
 
 async def test_a_connection_costs_no_subscription(layer: Any, make_layer: MakeLayer, broker):
-    channels = [
-        await member(layer, f"connection.{layer.node()}{number:024}") for number in range(50)
-    ]
+    channels = [await member(layer, of_connection(layer, number)) for number in range(50)]
     home = f"asgi.0__node__{layer.node()}"
     assert (broker.calls("subscribe"), broker.channels()) == (1, [home])
     sender = make_layer()
     for number, channel in enumerate(channels):
-        await sender.group_send(f"connection.{layer.node()}{number:024}", {"n": number})
+        await sender.group_send(of_connection(layer, number), {"n": number})
         await sender.send(channel, {"n": -number})
         assert await received(layer, channel) == {"n": number}
         assert await received(layer, channel) == {"n": -number}
@@ -117,7 +99,7 @@ async def test_who_leaves_leaves_nothing(layer: Any, broker: Broker):
         receiving.cancel()
         await asyncio.wait({receiving})
     await until(lambda: len(broker.channels()) == 1)
-    assert (node.channels, node.groups, len(shard(layer)._wanted)) == ({}, {}, 1)
+    assert (node.channels, node.groups, len(shard_of(layer)._wanted)) == ({}, {}, 1)
 
 
 async def test_what_is_of_other_event_loops(layer: Any, make_layer: MakeLayer, broker: Broker):
@@ -239,11 +221,11 @@ async def test_messages_are_encrypted(make_layer: MakeLayer, broker: Broker):
 
 @pytest.mark.parametrize("query", ["?protocol=2", "?protocol=3", "?health_check_interval=1"])
 async def test_settings_of_redis_py(make_layer: MakeLayer, query: str, monkeypatch):
-    monkeypatch.setattr(_shard, "_READ", 0.01)
+    monkeypatch.setattr(shard, "_READ", 0.01)
     layer = make_layer(query)
     channel = await member(layer)
     if "health" in query:
-        connection = shard(layer)._connection
+        connection = shard_of(layer)._connection
         checked = connection.next_health_check
         await until(lambda: connection.next_health_check > checked)
     await is_heard(layer, channel)
@@ -257,7 +239,7 @@ def give_up(connection: Any) -> None:
 
 async def test_a_connection_that_the_kernel_gave_up(layer: Any):
     channel = await member(layer)
-    lost = shard(layer)._connection
+    lost = shard_of(layer)._connection
     give_up(lost)
     await until_connected_again(layer, lost)
     await is_heard(layer, channel)
@@ -266,8 +248,8 @@ async def test_a_connection_that_the_kernel_gave_up(layer: Any):
 async def test_redis_py_takes_the_end_for_silence(layer: Any):
     """Once this fails, redis-py raises here, and a part of the mend may go."""
     await member(layer)
-    task, connection = shard(layer)._task, shard(layer)._connection
-    shard(layer)._connection = None  # so that it stays
+    task, connection = shard_of(layer)._task, shard_of(layer)._connection
+    shard_of(layer)._connection = None  # so that it stays
     task.cancel()
     await asyncio.wait({task})
     give_up(connection)
@@ -284,10 +266,10 @@ def test_leaving_and_joining_while_the_connection_is_lost(
 
     async def main() -> None:
         channel = await member(layer)
-        lost = shard(layer)._connection
+        lost = shard_of(layer)._connection
         lost._writer.transport.abort()
         joining: list[asyncio.Task[str]] = []
-        while shard(layer)._connection is lost:
+        while shard_of(layer)._connection is lost:
             joining.append(asyncio.create_task(member(layer, f"room-{len(joining)}")))
             await layer.group_discard("room", channel)
             await layer.group_add("room", channel)
@@ -300,20 +282,20 @@ def test_leaving_and_joining_while_the_connection_is_lost(
 
 
 async def test_the_first_attempt_to_connect_again_is_at_once(layer: Any, monkeypatch):
-    monkeypatch.setattr(_shard, "_ATTEMPT", 1.0)
+    monkeypatch.setattr(shard, "_ATTEMPT", 1.0)
     await member(layer)
     await asyncio.sleep(1.0)  # between two attempts is the pause, not between a loss and the next
-    lost, start = shard(layer)._connection, time.monotonic()
+    lost, start = shard_of(layer)._connection, time.monotonic()
     lost._writer.transport.abort()
     await until_connected_again(layer, lost)
     assert time.monotonic() - start < 1.0
 
 
 async def test_between_two_attempts_is_a_pause(layer: Any, broker: Broker, monkeypatch):
-    monkeypatch.setattr(_shard, "_ATTEMPT", 1000)
+    monkeypatch.setattr(shard, "_ATTEMPT", 1000)
     await member(layer)
     broker.kill()
-    await until(lambda: shard(layer)._is_away)
+    await until(lambda: shard_of(layer)._is_away)
     broker.start()
     await asyncio.sleep(0.3)  # what is tested is that nothing happens
     assert broker.clients("pubsub") == []
@@ -323,11 +305,11 @@ async def test_an_outage_is_two_lines(
     layer: Any, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch
 ):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(_shard, "_ATTEMPT", 0.01)
+    monkeypatch.setattr(shard, "_ATTEMPT", 0.01)
     channel = await member(layer)
     broker.kill()
     await until(lambda: len(caplog.records) == 1)
-    assert shard(layer)._failed_at > 0, "senders of this process know of it, too"
+    assert shard_of(layer)._failed_at > 0, "senders of this process know of it, too"
     for _ in range(20):
         with pytest.raises(RedisConnectionError):
             await layer.group_send("room", {"n": 0})
@@ -341,7 +323,7 @@ async def test_an_outage_is_two_lines(
 async def test_leaving_needs_no_redis(layer: Any, broker: Broker, caplog: pytest.LogCaptureFixture):
     channels = [await member(layer, f"room-{number}") for number in range(20)]
     broker.kill()
-    await until(lambda: shard(layer)._is_away)
+    await until(lambda: shard_of(layer)._is_away)
     caplog.clear()
     for number, channel in enumerate(channels):
         await layer.group_discard(f"room-{number}", channel)
@@ -356,7 +338,7 @@ async def test_who_comes_during_an_outage_waits_for_its_end(layer: Any, broker: 
     """Or an open connection would be out of reach."""
     channel = await layer.new_channel()
     broker.kill()
-    await until(lambda: shard(layer)._is_away)
+    await until(lambda: shard_of(layer)._is_away)
     coming = [
         asyncio.create_task(call)
         for call in (layer.new_channel(), layer.group_add(of_connection(layer), channel))
@@ -370,7 +352,7 @@ async def test_who_comes_during_an_outage_waits_for_its_end(layer: Any, broker: 
 
 
 async def test_nothing_is_kept_of_who_could_not_come(layer: Any, broker: Broker, monkeypatch):
-    monkeypatch.setattr(_shard, "_CONFIRM", 0.1)
+    monkeypatch.setattr(shard, "_CONFIRM", 0.1)
     with broker.silent():
         for _ in range(3):
             with pytest.raises(RedisTimeoutError):
@@ -378,7 +360,7 @@ async def test_nothing_is_kept_of_who_could_not_come(layer: Any, broker: Broker,
         with pytest.raises(RedisTimeoutError):
             await layer.receive("tasks")
     assert layer._get_layer().channels == {}
-    monkeypatch.setattr(_shard, "_CONFIRM", SECONDS)
+    monkeypatch.setattr(shard, "_CONFIRM", SECONDS)
     await is_heard(layer, await member(layer))
 
 
@@ -406,7 +388,7 @@ async def test_one_of_two_who_receive_gives_up(layer: Any):
 
 
 async def test_many_subscriptions_are_made_again(layer: Any, broker: Broker, monkeypatch):
-    monkeypatch.setattr(_shard, "_CHUNK", 7)
+    monkeypatch.setattr(shard, "_CHUNK", 7)
     for number in range(20):
         await member(layer, f"room-{number}")
     before = broker.channels()
@@ -418,7 +400,7 @@ async def test_many_subscriptions_are_made_again(layer: Any, broker: Broker, mon
 async def test_new_connections_while_an_old_one_is_made_again(layer: Any, broker: Broker):
     channel = await member(layer)
     broker.pause(500)
-    shard(layer)._connection._writer.transport.abort()
+    shard_of(layer)._connection._writer.transport.abort()
     async with asyncio.timeout(SECONDS):
         await asyncio.gather(*(member(layer, f"room-{number}") for number in range(20)))
     await until(lambda: len(broker.channels()) == 22)
@@ -427,7 +409,7 @@ async def test_new_connections_while_an_old_one_is_made_again(layer: Any, broker
 
 async def test_a_receiver_that_others_have_cancelled_starts_again(layer: Any):
     await member(layer)
-    task = shard(layer)._task
+    task = shard_of(layer)._task
     task.cancel()
     await asyncio.wait({task})
     await is_heard(layer, await member(layer, "hall"), "hall")

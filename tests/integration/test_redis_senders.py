@@ -13,8 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels.layers import RedisChannelLayer
-from panther_channels.layers.redis import _pace, _second_try, _shard
+from panther_channels.layers.redis import pace, second_try, shard
 from tests.broker import Broker
+from tests.layers import member, of_connection, shard_of
 from tests.waiting import SECONDS, until
 
 MB = "x" * 1_000_000
@@ -24,7 +25,7 @@ OF_NOBODY = f"connection.{'0' * 32}"
 
 @pytest.fixture(autouse=True)
 def told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_pace, "_told", set())
+    monkeypatch.setattr(pace, "_told", set())
 
 
 @pytest.fixture
@@ -49,20 +50,6 @@ async def hasty(broker: Broker) -> AsyncIterator[Any]:
     await found.flush()
 
 
-def shard(layer: Any) -> Any:
-    return layer._get_layer()._shards[0]
-
-
-def of_connection(layer: Any) -> str:
-    return f"connection.{layer.node()}{'0' * 24}"
-
-
-async def member(layer: Any, group: str = "room") -> str:
-    channel: str = await layer.new_channel()
-    await layer.group_add(group, channel)
-    return channel
-
-
 async def numbers(layer: Any, channel: str, count: int) -> list[int]:
     async with asyncio.timeout(SECONDS):
         return [(await layer.receive(channel))["n"] for _ in range(count)]
@@ -78,11 +65,11 @@ async def test_a_sender_waits_for_those_who_subscribe_again(
     channel = await member(layer)
     await sender.group_send("room", {"n": 1})
     assert await numbers(layer, channel, 1) == [1]
-    monkeypatch.setattr(_shard, "_ATTEMPT", 0.5)  # of the receiver, which the sender waits for
+    monkeypatch.setattr(shard, "_ATTEMPT", 0.5)  # of the receiver, which the sender waits for
     broker.restart()
     await sender.group_send("room", {"n": 2})
     assert await numbers(layer, channel, 1) == [2]
-    assert 1 < broker.calls("publish") <= 1 + _shard._GRACE / _shard._PAUSE
+    assert 1 < broker.calls("publish") <= 1 + shard._GRACE / shard._PAUSE
     await sender.group_send("room", {"n": 3})
     assert await numbers(layer, channel, 1) == [3], "what somebody got isn't sent again"
 
@@ -102,7 +89,7 @@ async def test_nobody_is_waited_for_in_good_times(layer: Any):
     start = time.monotonic()
     for group in [OF_NOBODY, "nobody"] * 25:
         await layer.group_send(group, {"n": 1})
-    assert time.monotonic() - start < _shard._GRACE
+    assert time.monotonic() - start < shard._GRACE
 
 
 async def test_who_has_gone_costs_one_more_attempt(sender: Any, broker: Broker):
@@ -110,7 +97,7 @@ async def test_who_has_gone_costs_one_more_attempt(sender: Any, broker: Broker):
     assert broker.calls("publish") == 1
     await until(lambda: broker.calls("publish") == 2)
     await sender.group_send("room", {"n": 1})
-    assert OF_NOBODY not in shard(sender)._second_try
+    assert OF_NOBODY not in shard_of(sender)._second_try
     assert broker.calls("publish") == 3
 
 
@@ -129,7 +116,7 @@ async def test_the_last_messages_of_an_event_loop(
     broker: Broker, layer: Any, monkeypatch: pytest.MonkeyPatch
 ):
     """As of `manage.py websocket send`, which ends at once."""
-    monkeypatch.setattr(_second_try, "_next_end", 0.0)
+    monkeypatch.setattr(second_try, "_next_end", 0.0)
     group, has_sent = of_connection(layer), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -147,24 +134,24 @@ async def test_who_joins_a_group_hears_nothing_older(sender: Any, layer: Any, br
     """A user who has come back must not be closed for what was before."""
     await sender.group_send("user.1", {"n": 1})
     channel = await member(layer, "user.1")
-    await asyncio.sleep(2 * _second_try._DELAY)  # what is tested is that nothing comes
+    await asyncio.sleep(2 * second_try._DELAY)  # what is tested is that nothing comes
     await sender.group_send("user.1", {"n": 2})
     assert await numbers(layer, channel, 1) == [2]
 
 
 async def test_many_to_one_who_comes_late(sender: Any, layer: Any, monkeypatch: pytest.MonkeyPatch):
     """No more may wait: who sends without end waits himself, and nothing is sent too early."""
-    monkeypatch.setattr(_second_try, "_COUNT", 100)
-    monkeypatch.setattr(_second_try, "_DELAY", 0.3)
+    monkeypatch.setattr(second_try, "_COUNT", 100)
+    monkeypatch.setattr(second_try, "_DELAY", 0.3)
     group = of_connection(layer)
 
     async def send() -> None:
         for number in range(1000):
             await sender.group_send(group, {"n": number})
-            assert shard(sender)._second_try._count <= _second_try._COUNT
+            assert shard_of(sender)._second_try._count <= second_try._COUNT
 
     sending = asyncio.create_task(send())
-    await until(lambda: shard(sender)._second_try.is_full)
+    await until(lambda: shard_of(sender)._second_try.is_full)
     channel = await member(layer, group)
     assert await numbers(layer, channel, 1000) == list(range(1000))
     await sending
@@ -173,7 +160,7 @@ async def test_many_to_one_who_comes_late(sender: Any, layer: Any, monkeypatch: 
 async def test_who_waits_leaves_the_event_loop_to_others(
     sender: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_second_try, "_COUNT", 10)
+    monkeypatch.setattr(second_try, "_COUNT", 10)
     await sender.group_send(OF_NOBODY, {"n": 0})
     has_run = asyncio.Event()
     asyncio.get_running_loop().call_soon(has_run.set)
@@ -182,7 +169,7 @@ async def test_who_waits_leaves_the_event_loop_to_others(
     start = time.process_time()
     for number in range(20):
         await sender.group_send(OF_NOBODY, {"n": number})
-    assert time.process_time() - start < _second_try._DELAY / 2, "it didn't ask again and again"
+    assert time.process_time() - start < second_try._DELAY / 2, "it didn't ask again and again"
 
 
 @pytest.mark.parametrize("is_away", [True, False])
@@ -194,7 +181,7 @@ async def test_no_second_try_without_redis(
     if is_away:
         broker.kill()
     else:
-        shard(sender)._limit = 0.1
+        shard_of(sender)._limit = 0.1
         broker.command("CLIENT", "PAUSE", 60_000, "WRITE")
     await until(lambda: caplog.records)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -219,11 +206,11 @@ async def test_what_redis_refuses_is_no_answer_to_the_next(
 async def test_sending_while_the_layer_is_flushed(sender: Any, layer: Any, text: str):
     channel = await member(layer)
     await sender.group_send("room", {"n": 0})
-    async with shard(sender)._lock:
+    async with shard_of(sender)._lock:
         flushing = asyncio.create_task(sender.flush())
-        await until(lambda: len(shard(sender)._lock._waiters or ()) == 1)
+        await until(lambda: len(shard_of(sender)._lock._waiters or ()) == 1)
         sending = asyncio.create_task(sender.group_send("room", {"n": 1, "text": text}))
-        await until(lambda: len(shard(sender)._lock._waiters) == 2)
+        await until(lambda: len(shard_of(sender)._lock._waiters) == 2)
     await flushing
     await sending
     assert await numbers(layer, channel, 2) == [0, 1]
@@ -233,8 +220,8 @@ async def test_a_silent_redis_is_told_in_time(hasty: Any, broker: Broker):
     with broker.silent():
         with pytest.raises(RedisTimeoutError, match=r"^no answer within 0\.5 s$"):
             await asyncio.wait_for(hasty.group_send("room", {"n": 1}), SECONDS)
-        assert shard(hasty)._failed_at > 0
-    shard(hasty)._limit = SECONDS
+        assert shard_of(hasty)._failed_at > 0
+    shard_of(hasty)._limit = SECONDS
     await hasty.group_send("room", {"n": 1})
 
 
@@ -250,7 +237,7 @@ async def test_who_gives_up_leaves_no_answer_to_the_next(sender: Any, layer: Any
     for number in range(1, 4):
         await sender.group_send(group, {"n": number})
     assert await numbers(layer, channel, 4) == [0, 1, 2, 3]
-    assert shard(sender)._second_try._count == 0
+    assert shard_of(sender)._second_try._count == 0
 
 
 async def test_one_connection_sends_until_the_end(sender: Any, broker: Broker):
@@ -309,7 +296,7 @@ async def burst(layer: Any) -> None:
 
 
 async def until_held(layer: Any) -> None:
-    await until(lambda: shard(layer)._pace.is_held)
+    await until(lambda: shard_of(layer)._pace.is_held)
 
 
 def questions(broker: Broker) -> int:
@@ -326,7 +313,7 @@ async def test_a_burst_waits_for_who_takes_it(layer: Any, broker: Broker, subscr
     subscriber = subscribe(layer)
     sending = asyncio.create_task(burst(layer))
     await until_held(layer)
-    assert _pace._WAITING < broker.waiting() < _pace._WAITING + 2_100_000
+    assert pace._WAITING < broker.waiting() < pace._WAITING + 2_100_000
     assert not sending.done()
     data = await subscriber.read(COUNT * len(MB))
     await asyncio.wait_for(sending, SECONDS)
@@ -346,9 +333,9 @@ async def test_who_waits_too_long_is_told_and_the_next_goes_on(
     assert {type(error) for error in failures} == {RedisTimeoutError}
     assert "send less, one after the other" in str(failures[0])
     assert caplog.records == []
-    assert questions(broker) < 0.5 / _pace._PAUSE + COUNT
+    assert questions(broker) < 0.5 / pace._PAUSE + COUNT
     # Not an outage, after which it would wait for somebody who is gone.
-    assert shard(hasty)._failed_at < 0
+    assert shard_of(hasty)._failed_at < 0
     for _ in range(5):
         await hasty.group_send("room", {"text": MB})
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -377,8 +364,8 @@ async def test_who_has_recovered_is_waited_for_again(
 
 async def test_others_who_listen_slow_nobody_down(layer: Any, broker: Broker, subscribe: Subscribe):
     subscribe(layer, "redis-cli")
-    await asyncio.wait_for(burst(layer), _shard._ANSWER)
-    assert broker.waiting() > 2 * _pace._WAITING
+    await asyncio.wait_for(burst(layer), shard._ANSWER)
+    assert broker.waiting() > 2 * pace._WAITING
 
 
 async def test_redis_may_not_tell(broker: Broker, caplog: pytest.LogCaptureFixture):
@@ -406,12 +393,12 @@ async def test_an_outage_is_what_the_message_tells(
     broker.kill()
     with pytest.raises(RedisConnectionError):
         await asyncio.wait_for(sending, SECONDS)
-    assert not shard(layer)._pace.is_held
+    assert not shard_of(layer)._pace.is_held
     # Seen while Redis was asked, too: the next one waits for somebody who subscribes again.
-    shard(layer)._failed_at = -10.0
+    shard_of(layer)._failed_at = -10.0
     with pytest.raises(RedisConnectionError):
         await layer.group_send("room", {"text": MB})
-    assert shard(layer)._failed_at > 0
+    assert shard_of(layer)._failed_at > 0
 
 
 async def test_a_receiver_is_found_by_its_name(layer: Any, broker: Broker):

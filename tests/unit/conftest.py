@@ -8,9 +8,9 @@ import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 
 from panther_channels import _database
-from panther_channels.layers._directory import Directory
-from panther_channels.layers._losses import Losses
-from panther_channels.layers._peers import Peers
+from panther_channels.layers.local.directory import Directory
+from panther_channels.layers.local.losses import Losses
+from panther_channels.layers.local.peers import Peers
 from tests.unit.listener import Listener, named
 
 
@@ -46,7 +46,8 @@ def losses() -> Losses:
 
 @pytest.fixture
 async def peers(directory: Directory, losses: Losses) -> AsyncIterator[Peers]:
-    peers = Peers(directory, named("own"), losses)
+    peers = Peers(directory, losses)
+    peers.own_name = named("own")
     yield peers
     peers.close(asyncio.get_running_loop())
 

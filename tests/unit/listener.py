@@ -3,12 +3,12 @@
 import asyncio
 import socket
 
-from panther_channels.layers._directory import Directory
+from panther_channels.layers.local.directory import Directory
 
 
 def named(name: str) -> str:
-    """A name that a socket may have."""
-    return f"panther-{name.encode().hex():0<12.12}"
+    """A name that a node may have."""
+    return f"{name.encode().hex():0<8.8}"
 
 
 class Listener:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from panther_channels.layers.redis import _second_try
-from panther_channels.layers.redis._frames import pack, unpack
-from panther_channels.layers.redis._queue import Queue
-from panther_channels.layers.redis._second_try import SecondTry
+from panther_channels.layers.redis import second_try
+from panther_channels.layers.redis.frames import pack, unpack
+from panther_channels.layers.redis.queue import Queue
+from panther_channels.layers.redis.second_try import SecondTry
 from tests.waiting import SECONDS, until
 
 # Frames
@@ -93,13 +93,13 @@ class Sender:
     """Takes what is due, in some time, and counts how often it was asked to."""
 
     def __init__(self, seconds: float = 0) -> None:
-        self.second_try = SecondTry(self.send)
+        self.waiting = SecondTry(self.send)
         self.sent: list[tuple[str, bytes]] = []
         self.calls = 0
         self._seconds = seconds
 
     async def send(self) -> None:
-        taken = self.second_try.take()
+        taken = self.waiting.take()
         self.calls += 1
         await asyncio.sleep(self._seconds)
         self.sent += taken
@@ -112,56 +112,56 @@ async def test_a_message_is_sent_after_a_moment_again_and_again():
     sender = Sender()
     for number in range(2):
         start = time.monotonic()
-        sender.second_try.add("a", b"1")
-        assert "a" in sender.second_try
-        assert "b" not in sender.second_try
+        sender.waiting.add("a", b"1")
+        assert "a" in sender.waiting
+        assert "b" not in sender.waiting
         await sender.until_sent(number + 1)
-        assert time.monotonic() - start >= _second_try._DELAY
-        assert "a" not in sender.second_try
-        await sender.second_try.finish()
+        assert time.monotonic() - start >= second_try._DELAY
+        assert "a" not in sender.waiting
+        await sender.waiting.finish()
     assert sender.sent == [("a", b"1")] * 2
 
 
 async def test_each_channel_has_its_moment(monkeypatch: pytest.MonkeyPatch):
     """No message to it waits longer than the first one, or some would wait for ever."""
     sender = Sender()
-    sender.second_try.add("a", b"1")
-    monkeypatch.setattr(_second_try, "_DELAY", 2 * _second_try._DELAY)
-    sender.second_try.add("b", b"2")
-    sender.second_try.add("a", b"3")
+    sender.waiting.add("a", b"1")
+    monkeypatch.setattr(second_try, "_DELAY", 2 * second_try._DELAY)
+    sender.waiting.add("b", b"2")
+    sender.waiting.add("a", b"3")
     await sender.until_sent(2)
     assert sender.sent == [("a", b"1"), ("a", b"3")]
-    assert "b" in sender.second_try
+    assert "b" in sender.waiting
     await sender.until_sent(3)
     assert sender.sent[2:] == [("b", b"2")]
 
 
-@pytest.mark.parametrize(("count", "size"), [(_second_try._COUNT, 1), (2, _second_try._SIZE // 2)])
+@pytest.mark.parametrize(("count", "size"), [(second_try._COUNT, 1), (2, second_try._SIZE // 2)])
 async def test_many_wait_for_one_task(count: int, size: int):
     sender = Sender()
     for number in range(count):
-        assert not sender.second_try.is_full
-        sender.second_try.add(f"c{number}", b"x" * size)
-    assert sender.second_try.is_full
-    assert sender.second_try.take() == []
+        assert not sender.waiting.is_full
+        sender.waiting.add(f"c{number}", b"x" * size)
+    assert sender.waiting.is_full
+    assert sender.waiting.take() == []
     assert len(asyncio.all_tasks()) == 2
     await sender.until_sent(count)
     assert sender.calls < 10
-    assert not sender.second_try.is_full
+    assert not sender.waiting.is_full
 
 
 @pytest.mark.parametrize("state", ["waiting", "cancelled", "sending"])
 async def test_none_waits_at_the_end(state: str):
     sender = Sender(seconds=0.1)
-    await sender.second_try.finish()
-    sender.second_try.add("a", b"1")
-    task: Any = sender.second_try._task
+    await sender.waiting.finish()
+    sender.waiting.add("a", b"1")
+    task: Any = sender.waiting._task
     if state == "cancelled":
         await asyncio.sleep(0)
         task.cancel()
     elif state == "sending":
         await until(lambda: sender.calls)
-    await asyncio.wait_for(sender.second_try.finish(), SECONDS)
+    await asyncio.wait_for(sender.waiting.finish(), SECONDS)
     assert sender.sent == [("a", b"1")]
 
 
@@ -170,9 +170,9 @@ async def test_not_each_end_waits(monkeypatch: pytest.MonkeyPatch):
     senders = [Sender() for _ in range(4)]
     for sender, is_due in zip(senders, (True, False, False, True), strict=True):
         if is_due:
-            monkeypatch.setattr(_second_try, "_next_end", 0.0)
-        await sender.second_try.end()  # with nothing to wait for
-        sender.second_try.add("a", b"1")
-        await sender.second_try.end()
+            monkeypatch.setattr(second_try, "_next_end", 0.0)
+        await sender.waiting.end()  # with nothing to wait for
+        sender.waiting.add("a", b"1")
+        await sender.waiting.end()
     await until(lambda: len(asyncio.all_tasks()) == 1)
     assert [len(sender.sent) for sender in senders] == [1, 0, 0, 1], "the tasks were cancelled"

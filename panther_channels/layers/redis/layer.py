@@ -9,7 +9,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from channels_redis.utils import _wrap_close, create_pool, decode_hosts
 
 from panther_channels.layers.backplane import Backplane, Nodes
-from panther_channels.layers.redis._node import Node
+from panther_channels.layers.redis.node import Node
 
 _names = BaseChannelLayer()  # knows which names are valid
 

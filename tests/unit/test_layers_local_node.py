@@ -5,23 +5,25 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from panther_channels.layers import _node
-from panther_channels.layers._channels import Channels
-from panther_channels.layers._directory import Directory
-from panther_channels.layers._frames import Kind, encode
-from panther_channels.layers._losses import Losses
-from panther_channels.layers._node import Node
-from panther_channels.layers._peers import Peers
+from panther_channels.layers.local import node as _node
+from panther_channels.layers.local.channels import Channels
+from panther_channels.layers.local.directory import Directory
+from panther_channels.layers.local.frames import Kind, encode
+from panther_channels.layers.local.losses import Losses
+from panther_channels.layers.local.node import Node
+from panther_channels.layers.local.peers import Peers
 from tests.waiting import until
 
-NAME, OTHER = "panther-000000000001", "panther-000000000002"
+NAME, OTHER = "00000001", "00000002"
 CHANNEL = f"specific.{NAME}!c"
 
 
 def build(directory: Directory, name: str) -> Node:
     losses = Losses()
     channels = Channels(lambda _channel: 100, 60, 86400, losses)
-    return Node(name, directory, channels, Peers(directory, name, losses))
+    node = Node(directory, channels, Peers(directory, losses))
+    node.name = node.peers.own_name = name
+    return node
 
 
 @pytest.fixture

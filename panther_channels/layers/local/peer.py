@@ -11,7 +11,7 @@ import socket
 import time
 from collections import deque
 
-from panther_channels.layers._losses import Losses
+from panther_channels.layers.local.losses import Losses
 
 logger = logging.getLogger("panther_channels")
 
@@ -65,6 +65,11 @@ class Peer:
         else:
             self._losses.add(f"a process has stopped reading {self._path!r}.")
         return self._is_reading
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there was somebody who listened, the last time that it was written to."""
+        return self._socket is not None
 
     def is_alive(self) -> bool:
         """Whether somebody listens there."""

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from panther_channels.layers import _directory
-from panther_channels.layers._directory import Directory
+from panther_channels.layers.local import directory as _directory
+from panther_channels.layers.local.directory import Directory
 
-NAME = "panther-0123456789ab"
+NAME = "01234567"
 
 
 def test_by_default_it_is_the_projects(settings, tmp_path):
@@ -31,7 +31,7 @@ def test_without_base_dir(settings):
 
 
 def test_a_path_that_is_too_long_says_what_to_set(folder):
-    longest = folder / ("x" * (_directory._MAX_PATH - len(str(folder)) - 1 - 22))
+    longest = folder / ("x" * (_directory._MAX_PATH - len(str(folder)) - 1 - 18))
     with Directory(longest).listen(NAME):
         assert Directory(longest).names() == {NAME}
     with pytest.raises(ImproperlyConfigured, match=r'(?s)too long.*\["CONFIG"\]\["directory"\]'):
@@ -119,7 +119,7 @@ def test_a_failure_leaves_nothing(folder, monkeypatch):
 
 def test_other_files_are_none_of_its_business(folder):
     directory = Directory(folder)
-    for name in ("gunicorn.pid", "gunicorn.sock", "db.sqlite3", "panther-0123456789abc", ".env"):
+    for name in ("gunicorn.pid", "gunicorn.sock", "db.sqlite3", "panther-012345678", ".env"):
         (folder / name).touch()
     with directory.listen(NAME):
         assert directory.names() == {NAME}

@@ -34,8 +34,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from panther_channels.layers.redis._pace import Pace
-from panther_channels.layers.redis._second_try import SecondTry
+from panther_channels.layers.redis.pace import Pace
+from panther_channels.layers.redis.second_try import SecondTry
 
 logger = logging.getLogger("panther_channels")
 

@@ -2,8 +2,9 @@ import asyncio
 import logging
 import socket
 
-from panther_channels.layers import _peer, _peers
-from panther_channels.layers._peers import Peers
+from panther_channels.layers.local import peer as _peer
+from panther_channels.layers.local import peers as _peers
+from panther_channels.layers.local.peers import Peers
 from tests.unit.listener import named
 
 BIG = b"x" * 1_000_000
@@ -91,7 +92,7 @@ async def test_at_the_end_what_waits_is_written(directory, listen, losses, monke
     monkeypatch.setattr(_peer, "STALL", 0.05)
     monkeypatch.setattr(_peers, "LAST_WAIT", 0.1)
     listen("a")
-    peers = Peers(directory, named("own"), losses)
+    peers = Peers(directory, losses)
     for _ in range(3):
         await peers.broadcast(BIG)
     peers.close(asyncio.get_running_loop())
@@ -100,7 +101,7 @@ async def test_at_the_end_what_waits_is_written(directory, listen, losses, monke
 
 async def test_a_child_closes_what_it_inherited(directory, listen, losses):
     a = listen("a")
-    peers = Peers(directory, named("own"), losses)
+    peers = Peers(directory, losses)
     await peers.broadcast(b"1")
     inherited = peers._peers[named("a")]._socket
     assert inherited is not None

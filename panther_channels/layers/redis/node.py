@@ -6,9 +6,9 @@ from typing import Any
 
 from channels_redis.utils import _consistent_hash
 
-from panther_channels.layers.redis._frames import pack, unpack
-from panther_channels.layers.redis._queue import Queue
-from panther_channels.layers.redis._shard import Shard
+from panther_channels.layers.redis.frames import pack, unpack
+from panther_channels.layers.redis.queue import Queue
+from panther_channels.layers.redis.shard import Shard
 
 logger = logging.getLogger("panther_channels")
 

@@ -1,12 +1,11 @@
-"""The sockets of the other processes, as they come and go."""
+"""The sockets of the other nodes, as they come and go."""
 
 import asyncio
 import time
-from collections.abc import Iterable
 
-from panther_channels.layers._directory import Directory
-from panther_channels.layers._losses import Losses
-from panther_channels.layers._peer import Peer, PeerGoneError
+from panther_channels.layers.local.directory import Directory
+from panther_channels.layers.local.losses import Losses
+from panther_channels.layers.local.peer import Peer, PeerGoneError
 
 #: Seconds that an event loop, when it closes, gives to all peers that have not read everything.
 LAST_WAIT = 1.0
@@ -16,45 +15,57 @@ _CLOCK_STEP = 1_100_000_000  # nanoseconds
 
 
 class Peers:
-    """The sockets of the other processes, as far as one event loop writes to them.
+    """The sockets of the other nodes, as far as one event loop writes to them.
 
     Args:
         directory: where the sockets are.
-        own_name: the socket of this event loop, which is none of them.
         losses: where it is told what was dropped.
+
+    Attributes:
+        own_name: the node of this event loop, which is none of them; empty where it has none.
     """
 
-    def __init__(self, directory: Directory, own_name: str, losses: Losses) -> None:
+    def __init__(self, directory: Directory, losses: Losses) -> None:
+        self.own_name = ""
         self._directory = directory
-        self._own_name = own_name
         self._losses = losses
         self._peers: dict[str, Peer] = {}
         self._changed: int | None = -1
 
     async def broadcast(self, frame: bytes) -> None:
         """Write a frame to all of them."""
-        slow = self.write(frame)
-        for peer in slow:
+        for peer in self.write(frame):
             await peer.drain()
 
     async def post(self, name: str, frame: bytes) -> None:
         """Write a frame to one of them, if there is one of this name."""
-        for peer in self.write(frame, [name]):
-            await peer.drain()
+        peer = self._peers.get(name)
+        if peer is None or not peer.is_connected:  # else there is no need to look at the directory
+            self.look()
+            peer = self._peers.get(name)
+        try:
+            if peer is not None and peer.write(frame):
+                await peer.drain()
+        except PeerGoneError:
+            self._remove([name])
 
-    def write(self, frame: bytes, names: Iterable[str] | None = None) -> list[Peer]:
-        """Write a frame to all, or to those named; those for which the sender should wait."""
+    def write(self, frame: bytes) -> list[Peer]:
+        """Write a frame to all of them; those for which the sender should wait."""
         self.look()
         slow, gone = [], []
-        for name in self._peers if names is None else names:
-            peer = self._peers.get(name)
+        for name, peer in self._peers.items():
             try:
-                if peer is not None and peer.write(frame):
+                if peer.write(frame):
                     slow.append(peer)
             except PeerGoneError:
                 gone.append(name)
         self._remove(gone)
         return slow
+
+    def names(self) -> set[str]:
+        """The nodes that there are, without that of this event loop."""
+        self.look()
+        return set(self._peers)
 
     def remove_dead(self) -> None:
         """Remove the sockets of processes that were killed, and connect to all others."""
@@ -72,7 +83,7 @@ class Peers:
             return
         # What changes in the same instant again would go unnoticed: only an old time is remembered.
         is_old = changed is None or time.time_ns() - changed > _CLOCK_STEP
-        names = self._directory.names() - {self._own_name}
+        names = self._directory.names() - {self.own_name}
         self._changed = changed if is_old else -1
         for name in self._peers.keys() - names:
             self._peers.pop(name).close(asyncio.get_running_loop())

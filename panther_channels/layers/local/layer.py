@@ -1,30 +1,25 @@
-"""A channel layer for all processes of one host, over Unix sockets, without a broker.
-
-Each event loop that has channels listens at a socket of its own in a directory that only the user
-can enter. A sender finds them there, and writes what is for a group to each of them: who has
-members of the group is known only where they are, so that nothing has to be kept in agreement.
-"""
+"""The channel layer itself, as the settings name it."""
 
 import asyncio
 import atexit
+import functools
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
-from panther_channels.layers._channels import Channels
-from panther_channels.layers._directory import Directory
-from panther_channels.layers._frames import Kind, encode, pack, unpack
-from panther_channels.layers._losses import Losses
-from panther_channels.layers._node import Node
-from panther_channels.layers._peers import Peers
-from panther_channels.layers.backplane import Backplane
-
-__all__ = ["LocalChannelLayer"]
+from panther_channels._loops import OnePerLoop
+from panther_channels.layers.backplane import Backplane, Nodes, node_of
+from panther_channels.layers.local.channels import Channels
+from panther_channels.layers.local.directory import Directory
+from panther_channels.layers.local.frames import Kind, encode, pack, unpack
+from panther_channels.layers.local.losses import Losses
+from panther_channels.layers.local.node import Node
+from panther_channels.layers.local.peers import Peers
 
 
 class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # has no types
@@ -66,14 +61,24 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         self.group_expiry = group_expiry
         self.losses = Losses()
         self._directory = Directory(directory)
-        self._nodes: WeakKeyDictionary[asyncio.AbstractEventLoop, Node] = WeakKeyDictionary()
+        self._nodes = OnePerLoop(self._new_node)
         _layers.add(self)
+        _register_hooks()
+
+    def node(self) -> str:
+        """The name of this event loop: that of its socket, which is there from now on."""
+        node = self._nodes()
+        node.listen()
+        return node.name
+
+    async def nodes(self, group: str) -> Nodes:
+        """The event loops that have sockets, one of whose processes may have been killed."""
+        owner, names = node_of(group), self._nodes().names()
+        return Nodes(frozenset(names if owner is None else names & {owner}))
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A new name for a channel of this event loop."""
-        node = self._node()
-        node.listen()
-        return f"{prefix}.{node.name}!{secrets.token_hex(8)}"
+        return f"{prefix}.{self.node()}!{secrets.token_hex(8)}"
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel.
@@ -85,9 +90,9 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             ValueError: the message is too large, or an integer in it.
         """
         self._require_own_kind(channel)
-        node, payload = self._node(), pack(message)
-        if not node.owns(channel):
-            await node.peers.post(_owner(channel), encode(Kind.SEND, channel, payload))
+        node, payload = self._nodes(), pack(message)
+        if (owner := _owner(channel)) != node.name:
+            await node.peers.post(owner, encode(Kind.SEND, channel, payload))
         elif not node.channels.put(channel, payload):
             raise ChannelFull(channel)
 
@@ -98,8 +103,8 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             ValueError: the channel belongs to another process or event loop.
             TypeError: the name is none.
         """
-        node = self._node()
-        if "!" not in channel or not node.owns(channel):
+        node = self._nodes()
+        if "!" not in channel or _owner(channel) != node.name:
             self._require_own_kind(channel)
             raise ValueError(f"{channel!r} belongs to another process or event loop.")
         return unpack(await node.channels.receive(channel))
@@ -112,14 +117,25 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             limit: bytes, which one message alone may exceed.
             overflow: called in this event loop, in the midst of a ``send()`` to the channel.
         """
-        self._node().channels.bound(channel, limit, overflow)
+        self._nodes().channels.bound(channel, limit, overflow)
 
     async def release(self, channel: str) -> None:
         """Forget a channel of this event loop, with its groups and what waits there."""
-        self._node().channels.remove(channel)
+        self._nodes().channels.remove(channel)
 
     async def group_add(self, group: str, channel: str) -> None:
-        """Make a channel a member of a group; does nothing if it is one."""
+        """Make a channel a member of a group; does nothing if it is one.
+
+        Raises:
+            ValueError: the group is that of a connection in another event loop.
+            TypeError: a name is none.
+        """
+        owner = node_of(group) if isinstance(group, str) else None
+        if owner is not None and owner != _owner(channel):
+            raise ValueError(
+                f"{group!r} is the group of a connection, and {channel!r} is none of its process: "
+                "give a group of your own another name."
+            )
         await self._change_membership(Kind.GROUP_ADD, group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
@@ -136,20 +152,20 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             ValueError: the message is too large, or an integer in it.
         """
         self.require_valid_group_name(group)
-        await self._node().group_send(group, pack(message))
+        await self._nodes().group_send(group, pack(message))
 
     async def flush(self) -> None:
         """Drop all messages and groups, in all processes."""
-        node = self._node()
+        node = self._nodes()
         node.channels.flush()
         await node.peers.broadcast(encode(Kind.FLUSH, ""))
 
     async def _change_membership(self, kind: Kind, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
         self._require_own_kind(channel)
-        node = self._node()
-        if not node.owns(channel):
-            await node.peers.post(_owner(channel), encode(kind, channel, group.encode()))
+        node = self._nodes()
+        if (owner := _owner(channel)) != node.name:
+            await node.peers.post(owner, encode(kind, channel, group.encode()))
         elif kind is Kind.GROUP_ADD:
             node.channels.group_add(group, channel)
         else:
@@ -164,32 +180,23 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
                 "channels_redis.core.RedisChannelLayer."
             )
 
-    def _node(self) -> Node:
-        loop = asyncio.get_running_loop()
-        node = self._nodes.get(loop)
-        if node is None:
-            node = self._nodes[loop] = self._new_node()
-            _call_before_close(loop, lambda: self._close(loop))
-        return node
-
     def _new_node(self) -> Node:
-        name = self._directory.new_name()
+        loop = asyncio.get_running_loop()
+        _call_before_close(loop, lambda: self._close(loop))
         channels = Channels(self.get_capacity, self.expiry, self.group_expiry, self.losses)
-        peers = Peers(self._directory, name, self.losses)
-        return Node(name, self._directory, channels, peers)
+        return Node(self._directory, channels, Peers(self._directory, self.losses))
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
-        node = self._nodes.pop(loop, None)
+        node = self._nodes.pop(loop)
         if node is not None:
             node.close(loop)
 
     def _exit(self) -> None:
-        for loop in list(self._nodes):
-            self._close(loop)
+        for loop, node in self._nodes.pop_all():
+            node.close(loop)
 
     def _forked(self) -> None:
-        nodes, self._nodes = self._nodes, WeakKeyDictionary()
-        for node in nodes.values():
+        for _loop, node in self._nodes.pop_all():
             node.abandon()
 
 
@@ -221,6 +228,8 @@ def _for_all(call: Callable[[LocalChannelLayer], None]) -> None:
         call(layer)
 
 
-# daphne, and whoever ends without closing its event loop.
-atexit.register(_for_all, LocalChannelLayer._exit)  # noqa: SLF001
-os.register_at_fork(after_in_child=lambda: _for_all(LocalChannelLayer._forked))  # noqa: SLF001
+@functools.cache  # once, with the first layer
+def _register_hooks() -> None:
+    # daphne, and whoever ends without closing its event loop.
+    atexit.register(_for_all, LocalChannelLayer._exit)  # noqa: SLF001
+    os.register_at_fork(after_in_child=lambda: _for_all(LocalChannelLayer._forked))  # noqa: SLF001

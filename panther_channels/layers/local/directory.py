@@ -18,8 +18,8 @@ from panther_channels.exceptions import ChannelLayerError
 # Bytes of a Unix socket's path: sun_path less the zero at its end.
 _MAX_PATH = 107 if sys.platform.startswith("linux") else 103
 # The directory may hold other files, which are none of our business.
-_OURS = re.compile(r"panther-[0-9a-f]{12}", re.ASCII)
-_LONGEST_NAME = len("/.panther-0123456789ab")
+_OURS = re.compile(r"panther-([0-9a-f]{8})", re.ASCII)
+_LONGEST_NAME = len("/.panther-01234567")
 _SETTING = 'CHANNEL_LAYERS[...]["CONFIG"]["directory"]'
 
 
@@ -83,7 +83,7 @@ class Directory:
             return None
 
     def names(self) -> set[str]:
-        """The names of the sockets in it.
+        """The nodes whose sockets are in it.
 
         Raises:
             ImproperlyConfigured: it is not safe.
@@ -93,30 +93,32 @@ class Directory:
             problem = _problem(self.path, found)
             if problem is not None:
                 raise UnusableDirectoryError(problem)
-            return set(filter(_OURS.fullmatch, os.listdir(self.path)))  # noqa: PTH208 - per message
+            names = map(_OURS.fullmatch, os.listdir(self.path))  # noqa: PTH208 - it is often read
+            return {name[1] for name in names if name is not None}
         except FileNotFoundError:
             return set()
 
-    @staticmethod
-    def new_name() -> str:
-        """A name for a socket, unique on this host."""
-        return f"panther-{secrets.token_hex(6)}"
+    def new_name(self) -> str:
+        """A name for a node, of which there is no socket."""
+        while Path(self.path_of(name := secrets.token_hex(4))).exists():
+            pass
+        return name
 
     def path_of(self, name: str) -> str:
-        """The path of a socket."""
-        return f"{self.path}/{name}"
+        """The path of a node's socket."""
+        return f"{self.path}/panther-{name}"
 
     def remove(self, name: str) -> None:
-        """Remove a socket, if it is there."""
+        """Remove a node's socket, if it is there."""
         Path(self.path_of(name)).unlink(missing_ok=True)
 
     def listen(self, name: str) -> socket.socket:
-        """A new socket in it that listens; one of the same name is replaced."""
+        """A new socket of a node that listens; one of the same name is replaced."""
         self.make()
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # Under another name until it listens: connecting before that is refused, and who is refused
         # takes a process for dead.
-        unfinished = self.path_of(f".{name}")
+        unfinished = f"{self.path}/.panther-{name}"
         try:
             listener.bind(unfinished)
             Path(unfinished).chmod(0o600)

@@ -11,8 +11,11 @@ import uvloop
 from channels.exceptions import ChannelFull
 from channels.layers import get_channel_layer
 
+from panther_channels.connections import group_name, new_connection_id
 from panther_channels.layers import LocalChannelLayer
-from panther_channels.layers import local as module
+from panther_channels.layers.local import layer as module
+from panther_channels.layers.local.frames import Kind, encode, pack
+from tests.unit.listener import Listener, named
 from tests.waiting import until
 
 
@@ -127,7 +130,7 @@ async def test_flush_everywhere(layer, other):
     await layer.send(channel, {})
     await other.flush()
     # The others hear of it a moment later.
-    await until(lambda: not layer._node().channels.members("g"))
+    await until(lambda: not layer._nodes().channels.members("g"))
     await other.group_send("g", {"n": 1})
     await other.send(channel, {"n": 2})
     assert await next_of(layer, channel) == {"n": 2}
@@ -179,7 +182,7 @@ def test_closing_an_event_loop_leaves_nothing(layer, folder, new_loop):
     assert len(names) == 3
     del loop
     gc.collect()
-    assert len(layer._nodes) == 0
+    assert len(layer._nodes._found) == 0
 
 
 async def test_an_event_loop_in_another_thread(layer, folder):
@@ -212,7 +215,7 @@ async def test_a_fork(layer, other, folder):
 
         async def send() -> None:
             await other.group_send("g", {"n": 2})
-            assert len(layer._nodes) == 0
+            assert len(layer._nodes._found) == 0
 
         def run() -> None:
             nonlocal code
@@ -264,3 +267,99 @@ async def test_large_messages_from_the_same_event_loop_are_no_overflow(layer):
         await layer.group_send("g", {"text": "x" * 50_000})
     await asyncio.wait_for(receiving, 10)
     await layer.group_discard("g", channel)
+
+
+# To one connection
+
+
+async def test_a_send_to_a_connection_is_one_write(layer, other):
+    """Of sixteen processes, fifteen aren't even connected to."""
+    listeners = [Listener(layer._directory, str(number)) for number in range(16)]
+    group = group_name(f"{named('7')}{'f' * 24}")
+    message = {"text": "x"}
+    for _ in range(3):
+        await layer.group_send(group, message)
+    await layer.send(f"specific.{named('7')}!x", message)
+    sent = encode(Kind.GROUP_SEND, group, pack(message))
+    there = listeners.pop(7)
+    assert there.read() == sent * 3 + encode(Kind.SEND, f"specific.{named('7')}!x", pack(message))
+    for listener in listeners:
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    for listener in [there, *listeners]:
+        listener.close()
+
+
+async def test_a_send_to_a_known_node_needs_no_look(layer, other, folder):
+    channel = await layer.new_channel()
+    group = group_name(new_connection_id(layer))
+    await layer.group_add(group, channel)
+    await other.group_send(group, {"n": 1})
+    moved = folder.rename(f"{folder}-moved")
+    await other.group_send(group, {"n": 2})
+    moved.rename(folder)
+    assert [await next_of(layer, channel) for _ in range(2)] == [{"n": 1}, {"n": 2}]
+
+
+async def test_what_is_for_a_connection_here_goes_nowhere_else(layer, directory):
+    channel = await layer.new_channel()
+    group = group_name(new_connection_id(layer))
+    assert layer.node() == channel[9:17]
+    await layer.group_add(group, channel)
+    there = Listener(directory, "there")
+    await layer.group_send(group, {"n": 1})
+    assert await next_of(layer, channel) == {"n": 1}
+    with pytest.raises(BlockingIOError):
+        there.accept()
+    there.close()
+
+
+async def test_a_node_that_is_gone(layer, folder):
+    group = group_name(f"{named('a')}{'f' * 24}")
+    await layer.group_send(group, {})  # never there
+    killed = Listener(layer._directory, "a")
+    killed.close()
+    for _ in range(2):
+        await layer.group_send(group, {})
+        assert sockets(folder) == []
+    again = Listener(layer._directory, "a")  # who had been connected, and came back
+    await layer.group_send(group, {})
+    again.accept()
+    again.close()
+    await layer.group_send(group, {})
+    assert sockets(folder) == []
+
+
+async def test_the_group_of_a_connection_elsewhere(layer, other):
+    channel = await layer.new_channel()
+    for add in (layer.group_add, other.group_add):
+        with pytest.raises(ValueError, match="give a group of your own another name"):
+            await add(group_name("f" * 32), channel)
+    group = group_name(new_connection_id(layer))
+    await other.group_add(group, channel)
+    await other.group_send(group, {"n": 1})
+    assert await next_of(layer, channel) == {"n": 1}
+
+
+async def test_who_is_there(layer, other, folder):
+    assert await layer.nodes("g") == (frozenset(), None)
+    here, there = layer.node(), other.node()
+    assert await layer.nodes("g") == await other.nodes("g") == ({here, there}, None)
+    assert await layer.nodes(group_name(new_connection_id(other))) == ({there}, None)
+
+
+async def test_a_name_that_is_taken(layer, directory, monkeypatch):
+    names = [named("new"), named("taken"), named("taken")]
+    monkeypatch.setattr("secrets.token_hex", lambda _size: names.pop())
+    taken = Listener(directory, "taken")
+    assert layer.node() == named("new")
+    taken.close()
+
+
+async def test_a_released_channel_is_forgotten(layer):
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.send(channel, {})
+    await layer.release(channel)
+    await layer.release(channel)
+    assert (layer._nodes().channels._mailboxes, layer._nodes().channels._groups) == ({}, {})

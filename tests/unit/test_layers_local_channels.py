@@ -3,9 +3,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from panther_channels.layers import _channels
-from panther_channels.layers._channels import Channels
-from panther_channels.layers._losses import Losses
+from panther_channels.layers.local import channels as _channels
+from panther_channels.layers.local.channels import Channels
+from panther_channels.layers.local.losses import Losses
 
 
 class Clock:

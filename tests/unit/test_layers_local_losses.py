@@ -1,8 +1,8 @@
 import logging
 from types import SimpleNamespace
 
-from panther_channels.layers import _losses
-from panther_channels.layers._losses import Losses
+from panther_channels.layers.local import losses as _losses
+from panther_channels.layers.local.losses import Losses
 
 
 def test_all_are_counted_and_the_log_is_not_flooded(caplog, monkeypatch):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_channels.layers import _frames
-from panther_channels.layers._frames import Decoder, FrameError, Kind, encode, pack, unpack
+from panther_channels.layers.local import frames as _frames
+from panther_channels.layers.local.frames import Decoder, FrameError, Kind, encode, pack, unpack
 
 FRAMES = [
     (Kind.GROUP_SEND, "group", b"payload"),

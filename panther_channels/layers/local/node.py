@@ -5,10 +5,11 @@ import logging
 import socket
 from pathlib import Path
 
-from panther_channels.layers._channels import Channels
-from panther_channels.layers._directory import Directory
-from panther_channels.layers._frames import Decoder, Kind, encode
-from panther_channels.layers._peers import Peers
+from panther_channels.layers.backplane import node_of
+from panther_channels.layers.local.channels import Channels
+from panther_channels.layers.local.directory import Directory
+from panther_channels.layers.local.frames import Decoder, Kind, encode
+from panther_channels.layers.local.peers import Peers
 
 logger = logging.getLogger("panther_channels")
 
@@ -22,14 +23,16 @@ class Node:
     """Listens at a socket of its own, once it has channels, and hands over what comes.
 
     Args:
-        name: unique on this host; also the name of its socket.
         directory: where the sockets are.
         channels: the channels and groups of this event loop.
-        peers: the sockets of all other event loops.
+        peers: the sockets of all other nodes.
+
+    Attributes:
+        name: eight hexadecimal digits, once it listens: unique among those in the directory.
     """
 
-    def __init__(self, name: str, directory: Directory, channels: Channels, peers: Peers) -> None:
-        self.name = name
+    def __init__(self, directory: Directory, channels: Channels, peers: Peers) -> None:
+        self.name = ""
         self.channels = channels
         self.peers = peers
         self._directory = directory
@@ -45,19 +48,28 @@ class Node:
             ImproperlyConfigured: the directory can't be used.
         """
         if self._listener is None:
+            if not self.name:
+                self.name = self.peers.own_name = self._directory.new_name()
             self._start()
             self.peers.remove_dead()
 
-    def owns(self, channel: str) -> bool:
-        """Whether a process-specific channel is of this event loop."""
-        return channel.partition("!")[0].endswith(f".{self.name}")
+    def names(self) -> set[str]:
+        """All nodes that listen."""
+        others = self.peers.names()
+        return others if self._listener is None else {self.name, *others}
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send a message to all members of a group, wherever they are."""
-        slow = self.peers.write(encode(Kind.GROUP_SEND, group, payload))
-        is_crowded = self._deliver_to_group(group, payload)
-        for peer in slow:
-            await peer.drain()
+        owner, is_crowded = node_of(group), False
+        if owner is None:
+            slow = self.peers.write(encode(Kind.GROUP_SEND, group, payload))
+            is_crowded = self._deliver_to_group(group, payload)
+            for peer in slow:
+                await peer.drain()
+        elif owner == self.name:
+            is_crowded = self._deliver_to_group(group, payload)
+        else:
+            await self.peers.post(owner, encode(Kind.GROUP_SEND, group, payload))
         self._sends += 1
         if is_crowded or self._sends % _TURN == 0:
             await asyncio.sleep(0)  # else a long series of sends would hold up all other tasks
@@ -81,6 +93,8 @@ class Node:
         loop = asyncio.get_running_loop()
         self._listener = self._directory.listen(self.name)
         loop.add_reader(self._listener, self._accept)
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = loop.call_later(_LOOK_AFTER, self._look_after)
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:

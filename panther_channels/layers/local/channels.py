@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from panther_channels.layers._losses import Losses
+from panther_channels.layers.local.losses import Losses
 
 # Waiting messages, and bytes, from which on a sender of the same event loop lets the receivers go
 # first: nobody is slow only because it had no turn.
