@@ -55,6 +55,7 @@ from panther_channels.connections import (
     user_group,
 )
 from panther_channels.exceptions import ChannelLayerError
+from panther_channels.layers.backplane import backplane
 
 logger = logging.getLogger("panther_channels")
 
@@ -183,7 +184,9 @@ class Connection(Socket):
             return
         self._is_attached = True
         if (layer := _find_layer()) is not None:
-            name = await _outage.limited(layer.new_channel(), _outage.TO_JOIN)
+            found = backplane(layer)
+            naming = found.new_channel()
+            name = await _outage.limited(naming, _outage.TO_JOIN, found.longest_wait)
             self.handler.channel_layer, self.handler.channel_name = layer, name
             self._inbox = Inbox(layer, name)
             self._inbox.bound(conf.max_send_buffer(), self._overflow)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import copy_context
 from functools import lru_cache
 from typing import Any
 
@@ -44,6 +45,8 @@ def event_handler(consumer: Any, event_type: str) -> str | None:
 class Inbox:
     """A channel of one connection on a layer: its groups, and the task that hands over its events.
 
+    There is a task while there is something to hand over, where the layer tells of that.
+
     Args:
         layer: a channel layer.
         name: what ``layer.new_channel()`` gave.
@@ -54,7 +57,7 @@ class Inbox:
         self._name = name
         self._groups: list[str] = []
         self._task: asyncio.Task[None] | None = None
-        self._waiting = False
+        self._is_waiting = False  # the task, for the next event
         self._has_left = False
 
     async def join(self, groups: Iterable[str]) -> None:
@@ -65,7 +68,8 @@ class Inbox:
         """
         for group in groups:
             self._groups.append(group)
-            await limited(self._backplane.group_add(group, self._name), TO_JOIN)
+            joining = self._backplane.group_add(group, self._name)
+            await limited(joining, TO_JOIN, self._backplane.longest_wait)
 
     def bound(self, limit: int, overflow: Callable[[], None]) -> None:
         """Call ``overflow()`` once when more bytes than ``limit`` wait here, and drop the rest.
@@ -78,8 +82,15 @@ class Inbox:
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:
         """Hand every event to ``handle``, one after the other, for as long as ``wanted()``."""
-        self._waiting = True  # and not in work, should leave() come before the task has begun
-        self._task = asyncio.create_task(self._pump(handle, wanted))
+        context = copy_context()  # not that of who happens to send
+
+        def wake() -> None:
+            if self._task is None:
+                self._task = asyncio.create_task(self._drain(handle, wanted), context=context)
+
+        if not self._backplane.listen(self._name, wake):
+            self._is_waiting = True  # should leave() come before the task has begun
+            self._task = asyncio.create_task(self._pump(handle, wanted))
 
     async def leave(self) -> None:
         """Leave the groups, end the task and give the channel up; logs what the layer raises."""
@@ -88,12 +99,29 @@ class Inbox:
                 await self._backplane.group_discard(group, self._name)
             except Exception as error:  # noqa: BLE001 - whatever it was, the others are left, too
                 log_failure(error)
-        if self._task is not None and not self._waiting:
+        if self._task is not None and not self._is_waiting:
             await asyncio.wait({self._task}, timeout=_GRACE)
         self._has_left = True
         if self._task is not None:
             await _cancel(self._task)
         await self._backplane.release(self._name)
+
+    async def _drain(
+        self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
+    ) -> None:
+        try:
+            while wanted() and not self._has_left:
+                try:
+                    event = self._backplane.take(self._name)
+                except Exception as error:  # noqa: BLE001 - the next one may be all right
+                    logger.warning("A message of the channel layer can't be read: %r", error)
+                    await asyncio.sleep(0)
+                    continue
+                if event is None:
+                    return
+                await handle(event)
+        finally:
+            self._task = None
 
     async def _pump(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
@@ -102,7 +130,7 @@ class Inbox:
         again_at = 0.0  # a single failure costs no time: messages may be waiting
         odd = 0
         while wanted() and not self._has_left:
-            self._waiting = True
+            self._is_waiting = True
             try:
                 event = await receive(self._name)
             except Exception as error:  # noqa: BLE001 - it ends no connection, whatever it was
@@ -116,7 +144,7 @@ class Inbox:
                 again_at = time.monotonic() + _RETRY
                 continue
             odd = 0
-            self._waiting = False
+            self._is_waiting = False
             if not self._has_left:
                 await handle(event)
 

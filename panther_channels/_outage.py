@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import sys
 from collections.abc import Awaitable
 from typing import Any
@@ -28,23 +29,27 @@ def is_trouble(error: BaseException) -> bool:
     return isinstance(error, OSError if redis is None else OSError | redis.RedisError)
 
 
-async def limited(answer: Awaitable[Any], seconds: float | None) -> Any:
-    """Wait for an answer of a channel layer; without a limit of our own where it has one.
+async def limited(answer: Awaitable[Any], seconds: float, longest_wait: float = math.inf) -> Any:
+    """Wait for an answer of a channel layer, in bounded time.
+
+    Args:
+        answer: the call.
+        seconds: how long to wait.
+        longest_wait: seconds after which it ends by itself; a limit of our own costs a timer.
 
     Raises:
         ChannelLayerError: there was none in time, or the layer is in trouble.
         Exception: whatever else the layer raises.
     """
     try:
-        if seconds is None:
+        if longest_wait <= seconds:
             return await answer
         async with asyncio.timeout(seconds):
             return await answer
     except Exception as error:
         if not is_trouble(error):
             raise
-        limit = "in time" if seconds is None else f"within {seconds:g} s"
-        raise ChannelLayerError(str(error) or f"no answer {limit}") from error
+        raise ChannelLayerError(str(error) or f"no answer within {seconds:g} s") from error
 
 
 def log_failure(error: Exception) -> None:

@@ -225,7 +225,7 @@ async def hand_over(layer: Any, group: str, event: dict[str, Any]) -> None:
         ChannelLayerError: the layer failed, or gave no answer within five seconds.
     """
     found = backplane(layer)
-    await limited(found.group_send(group, event), None if found.limits_itself else TO_SEND)
+    await limited(found.group_send(group, event), TO_SEND, found.longest_wait)
 
 
 def find_channel_layer() -> Any:

@@ -47,12 +47,12 @@ class Backplane:
     methods are called in an event loop.
 
     Attributes:
-        limits_itself: whether nobody waits for it for more than a few seconds. Another limit
-            would cost another timer for every message.
+        longest_wait: seconds after which each of its calls ends, but for ``receive()``: another
+            limit would cost another timer for every message.
         largest_message: bytes of a message that may be sent without harm to others.
     """
 
-    limits_itself = False
+    longest_wait = math.inf
     largest_message = _LARGEST
 
     if TYPE_CHECKING:  # of Channels' class, which these must not hide
@@ -87,6 +87,22 @@ class Backplane:
 
     async def release(self, channel: str) -> None:
         """Forget a channel that has left its groups and from which nobody receives any more."""
+
+    def listen(self, channel: str, call: Callable[[], None]) -> bool:
+        """Call ``call()`` now if a message waits in a channel, and whenever one comes.
+
+        Returns:
+            Whether the layer does that; else somebody has to wait in ``receive()``.
+        """
+        return False
+
+    def take(self, channel: str) -> dict[str, Any] | None:
+        """The next message of a channel to which :meth:`listen` listens, if there is one.
+
+        Raises:
+            ValueError: the message can't be read.
+        """
+        raise NotImplementedError
 
 
 class _AnyLayer(Backplane):

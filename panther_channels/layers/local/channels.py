@@ -14,13 +14,16 @@ _MUCH = 64 * 1024
 # Seconds between two looks for what nobody will ever receive.
 _SWEEP = 60.0
 
+_NONE: deque[tuple[float, bytes]] = deque(maxlen=0)  # one for all: each takes 600 bytes
+
 
 class _Mailbox:
-    __slots__ = ("groups", "last_use", "limit", "messages", "overflow", "size", "waiters")
+    __slots__ = ("call", "groups", "last_use", "limit", "messages", "overflow", "size", "waiters")
 
     def __init__(self) -> None:
-        self.messages: deque[tuple[float, bytes]] = deque()  # with the time of their expiry
-        self.waiters: deque[asyncio.Future[None]] = deque()
+        self.messages = _NONE  # with the time of their expiry
+        self.waiters: list[asyncio.Future[None]] = []
+        self.call: Callable[[], None] | None = None  # instead of waking one
         self.groups: set[str] = set()
         self.last_use = time.monotonic()
         self.size = 0  # bytes of all messages
@@ -32,7 +35,7 @@ class _Mailbox:
         return self.size > self.limit and len(self.messages) > 1
 
     def is_needed(self) -> bool:
-        return bool(self.messages or self.waiters or self.groups)
+        return bool(self.messages or self.waiters or self.groups or self.call)
 
     def overflow_once(self) -> None:
         self.messages.clear()
@@ -42,8 +45,10 @@ class _Mailbox:
             overflow()
 
     def wake(self) -> None:
+        if self.call is not None:
+            self.call()
         while self.waiters:
-            waiter = self.waiters.popleft()
+            waiter = self.waiters.pop(0)
             if not waiter.done():
                 waiter.set_result(None)
                 return
@@ -93,7 +98,7 @@ class Channels:
         """The channels in a group."""
         return list(self._groups.get(group, ()))
 
-    def bound(self, channel: str, limit: int, overflow: Callable[[], None]) -> None:
+    def bound(self, channel: str, limit: float, overflow: Callable[[], None] | None) -> None:
         """Call ``overflow()`` once when more bytes wait in a channel, and drop all that comes."""
         mailbox = self._mailbox(channel)
         mailbox.limit, mailbox.overflow = limit, overflow
@@ -109,12 +114,13 @@ class Channels:
             self._drop_expired(mailbox, channel, now)
             if len(messages) >= self._capacity_of(channel):
                 return False
+        if messages is _NONE:
+            messages = mailbox.messages = deque()
         messages.append((now + self._expiry, payload))
         mailbox.size += len(payload)
         if mailbox.size > mailbox.limit and mailbox.is_over_limit():
             mailbox.overflow_once()
-        if mailbox.waiters:
-            mailbox.wake()
+        mailbox.wake()
         return True
 
     def put_or_drop(self, channel: str, payload: bytes) -> None:
@@ -129,20 +135,34 @@ class Channels:
             return False
         return mailbox.size >= _MUCH or len(mailbox.messages) >= _MANY
 
+    def listen(self, channel: str, call: Callable[[], None]) -> None:
+        """Call ``call()`` now if a message waits in a channel, and whenever one comes."""
+        mailbox = self._mailbox(channel)
+        mailbox.call = call
+        if mailbox.messages:
+            call()
+
+    def take(self, channel: str) -> bytes | None:
+        """The next message of a channel, if there is one."""
+        mailbox = self._mailboxes.get(channel)
+        now = time.monotonic()
+        while mailbox is not None and mailbox.messages:
+            deadline, payload = mailbox.messages.popleft()
+            mailbox.size -= len(payload)
+            if deadline > now:
+                if not mailbox.messages:
+                    self._forget(channel)
+                return payload
+            self._losses.add(f"a message in {channel!r} expired after {self._expiry} s.")
+        return None
+
     async def receive(self, channel: str) -> bytes:
         """The next message of a channel. A cancelled call takes none."""
         mailbox = self._mailbox(channel)
         while True:
-            mailbox.last_use = now = time.monotonic()
-            if mailbox.messages:
-                deadline, payload = mailbox.messages.popleft()
-                mailbox.size -= len(payload)
-                if deadline > now:
-                    if not mailbox.messages:
-                        self._forget(channel)
-                    return payload
-                self._losses.add(f"a message in {channel!r} expired after {self._expiry} s.")
-                continue
+            mailbox.last_use = time.monotonic()
+            if (payload := self.take(channel)) is not None:
+                return payload
             waiter = asyncio.get_running_loop().create_future()
             mailbox.waiters.append(waiter)
             try:
@@ -162,9 +182,12 @@ class Channels:
             self._mailboxes.pop(channel, None)
 
     def flush(self) -> None:
-        """Forget all messages and groups; who waits in ``receive()`` goes on waiting."""
+        """Forget all messages and groups; who waits in ``receive()``, or listens, still does."""
         mailboxes, self._mailboxes, self._groups = self._mailboxes, {}, {}
-        for mailbox in mailboxes.values():
+        for channel, mailbox in mailboxes.items():
+            if mailbox.call is not None:
+                self.listen(channel, mailbox.call)
+                self.bound(channel, mailbox.limit, mailbox.overflow)
             for waiter in mailbox.waiters:
                 if not waiter.done():
                     waiter.set_result(None)
@@ -198,7 +221,7 @@ class Channels:
         # What came too late for a channel that has gone, and channels that were left in groups.
         self._next_sweep = now + _SWEEP
         for channel, mailbox in list(self._mailboxes.items()):
-            if mailbox.waiters:
+            if mailbox.waiters or mailbox.call is not None:
                 continue
             self._drop_expired(mailbox, channel, now)
             if now - mailbox.last_use > self._group_expiry:

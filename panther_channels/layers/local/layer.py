@@ -46,7 +46,7 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
     """
 
     extensions = ("groups", "flush")
-    limits_itself = True  # in time: nobody waits for a process that doesn't read
+    longest_wait = 0.0  # nobody waits for a process that doesn't read
 
     def __init__(
         self,
@@ -122,6 +122,16 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
     async def release(self, channel: str) -> None:
         """Forget a channel of this event loop, with its groups and what waits there."""
         self._nodes().channels.remove(channel)
+
+    def listen(self, channel: str, call: Callable[[], None]) -> bool:
+        """Call ``call()`` now if a message waits in a channel, and whenever one comes."""
+        self._nodes().channels.listen(channel, call)
+        return True
+
+    def take(self, channel: str) -> dict[str, Any] | None:
+        """The next message of a channel, if there is one."""
+        payload = self._nodes().channels.take(channel)
+        return None if payload is None else unpack(payload)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel a member of a group; does nothing if it is one.

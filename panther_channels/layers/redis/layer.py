@@ -32,7 +32,7 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
     """
 
     extensions = ("groups", "flush")
-    limits_itself = True  # in time
+    longest_wait = 5.0
     #: Bytes. Redis cuts a process off from all messages when too much waits for it.
     largest_message = 1024 * 1024
 
@@ -102,6 +102,21 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
             overflow: called in this event loop.
         """
         self._get_layer().channels[channel].bound(limit, overflow)
+
+    def listen(self, channel: str, call: Callable[[], None]) -> bool:
+        """Call ``call()`` now if a message waits in a channel, and whenever one comes."""
+        self._get_layer().channels[channel].listen(call)
+        return True
+
+    def take(self, channel: str) -> dict[str, Any] | None:
+        """The next message of a channel, if there is one.
+
+        Raises:
+            ValueError: it can't be read.
+        """
+        queue = self._get_layer().channels.get(channel)
+        payload = None if queue is None else queue.take()
+        return None if payload is None else self.deserialize(payload)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel of this event loop a member of a group; does nothing if it is one.

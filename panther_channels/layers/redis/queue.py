@@ -8,11 +8,12 @@ from collections.abc import Callable
 class Queue:
     """Each connection has one, so that it is small: an ``asyncio.Queue`` takes over 2 kB."""
 
-    __slots__ = ("_limit", "_messages", "_overflow", "_size", "_waiters")
+    __slots__ = ("_call", "_limit", "_messages", "_overflow", "_size", "_waiters")
 
     def __init__(self) -> None:
         self._messages: deque[bytes] | None = None  # until the first one comes
         self._waiters: list[asyncio.Future[None]] = []
+        self._call: Callable[[], None] | None = None
         self._size = 0  # bytes of all messages
         self._limit = float("inf")
         self._overflow: Callable[[], None] | None = None
@@ -48,9 +49,23 @@ class Queue:
         else:
             self._wake()
 
+    def listen(self, call: Callable[[], None]) -> None:
+        """Call ``call()`` now if a message waits, and whenever one comes."""
+        self._call = call
+        if self._messages:
+            call()
+
+    def take(self) -> bytes | None:
+        """The next message, if there is one."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self._size -= len(message)
+        return message
+
     async def get(self) -> bytes:
         """The next message. A cancelled call takes none."""
-        while not self._messages:
+        while (message := self.take()) is None:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
@@ -61,11 +76,11 @@ class Queue:
                 elif self._messages:  # it was woken for what another one can have now
                     self._wake()
                 raise
-        message = self._messages.popleft()
-        self._size -= len(message)
         return message
 
     def _wake(self) -> None:
+        if self._call is not None:
+            self._call()
         while self._waiters:
             waiter = self._waiters.pop(0)
             if not waiter.done():
