@@ -17,6 +17,7 @@ from panther_channels._handshake import (
     problem_with_question,
     questions,
 )
+from panther_channels._inbox import is_ours
 from panther_channels._layer_checks import LAYER_CHECKS
 from panther_channels._origin import parse_origin
 from panther_channels.authentications import (
@@ -27,6 +28,15 @@ from panther_channels.authentications import (
 from panther_channels.permissions import HasPermission, IsAuthenticated
 from panther_channels.routing import build_url_patterns
 from panther_channels.throttling import Throttle
+
+# What Channels documents and we don't use, and what to write instead.
+_UNUSED = {
+    "dispatch": "Override connect(), receive() and disconnect(), or add to WS_MIDDLEWARES",
+    "websocket_connect": "Override connect()",
+    "websocket_receive": "Override receive(), which takes the text or the bytes itself",
+    "websocket_disconnect": "Override disconnect(), which takes the close code itself",
+    "channel_layer_alias": "Set WS_CHANNEL_LAYER",
+}
 
 
 def check_urls(**_kwargs: Any) -> list[CheckMessage]:
@@ -188,6 +198,20 @@ def check_throttles(**_kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
+def check_overrides(**_kwargs: Any) -> list[CheckMessage]:
+    """E012: a class overrides what Channels has, but nobody calls here."""
+    return [
+        Error(
+            f"{consumer.__qualname__}.{name} does nothing here.",
+            hint=f"{instead}.",
+            id="panther_channels.E012",
+        )
+        for consumer in _consumers()
+        for name, instead in _UNUSED.items()
+        if not is_ours(consumer, name)
+    ]
+
+
 def check_limits(**_kwargs: Any) -> list[CheckMessage]:
     """E010: a setting that limits connections can't be read."""
     messages: list[CheckMessage] = []
@@ -216,6 +240,7 @@ CHECKS = (
     check_application,
     check_throttles,
     check_limits,
+    check_overrides,
     *LAYER_CHECKS,
 )
 

@@ -323,6 +323,8 @@ class GenericWebsocket(Websocket):
             and the reason, which is all that a browser's script can see. Default: ``False``.
         user: the authenticated user, or ``None``.
         token: the claims of the token by which the connection was let in, or ``None``.
+        throttle: a :class:`~panther_channels.throttling.Throttle`, which limits how many messages
+            the client may send. Default: none.
         groups: groups of the channel layer to be in while the connection is open. Default: none.
     """
 
