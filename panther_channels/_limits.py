@@ -187,7 +187,7 @@ class Seats:
             return
 
         def hear(node: str, answer: list[list[Any]]) -> None:
-            if any(seat.id in self._held.get(key, ()) for key in seat.limits):
+            if any(seat.id in self._held.get(key, ()) for key in seat.limits):  # it may have gone
                 for key, when, holder, is_settled in answer:
                     seat.hear(key, Holder(when, holder, is_settled, node))
                 seat.look()
