@@ -10,13 +10,29 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from panther_channels import conf
-from panther_channels._redis_core import hasty_hosts, is_core
 from panther_channels.layers import LocalChannelLayer
+from panther_channels.layers._plain_redis import hasty_hosts, kind_of
 
 _WHICH_LAYER = (
     "panther_channels.layers.LocalChannelLayer reaches all processes of one host, "
-    "channels_redis.pubsub.RedisPubSubChannelLayer those of several."
+    "panther_channels.layers.RedisChannelLayer those of several."
 )
+_LINE = (
+    'Set CHANNEL_LAYERS["{alias}"]["BACKEND"] to "panther_channels.layers.RedisChannelLayer", '
+    'which takes the same "CONFIG". Of two projects on one Redis server and database number, give '
+    'each a "prefix" of its own there.'
+)
+_COSTS = {
+    "core": (
+        "drops messages beyond its capacity, which all connections of a process share, and has its "
+        "groups in Redis alone: they end with a restart of it"
+    ),
+    "pubsub": (
+        "loses what is sent while a process connects to Redis again, and in large bursts; reaches "
+        "the connections of other projects on the same Redis server, whatever the number of their "
+        "database; and subscribes once more for each connection"
+    ),
+}
 
 
 def check_channel_layer(**_kwargs: Any) -> list[CheckMessage]:
@@ -57,28 +73,25 @@ def check_local_layer(**_kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-def check_core_layer(**_kwargs: Any) -> list[CheckMessage]:
-    """E008, W006: Redis by queues, which lose messages, and whose waiting is cut short."""
-    kind = _layer_class()
-    if not is_core(kind):
+def check_redis_layer(**_kwargs: Any) -> list[CheckMessage]:
+    """W006, W008: a layer of channels_redis, where ours would lose less."""
+    kind = kind_of(_layer_class())
+    if not kind:
         return []
-    text = (
-        f"{_backend()} drops messages beyond its capacity, which all connections of a process "
-        "share, and has its groups in Redis alone: they end with a restart of it, but for those "
-        "that panther_channels joins again."
-    )
-    messages: list[CheckMessage] = [Warning(text, hint=_WHICH_LAYER, id="panther_channels.W006")]
-    hint = f'Set it: {{"address": "redis://...", "socket_timeout": None}}. {_WHICH_LAYER}'
-    for index in _hasty_hosts():
+    hint = _LINE.format(alias=conf.channel_layer())
+    text = f"{_backend()} {_COSTS[kind]}."
+    messages: list[CheckMessage] = [Warning(text, hint=hint, id="panther_channels.W006")]
+    for index in _hasty_hosts() if kind == "core" else ():
         text = (
-            f"{_backend()} waits {kind.brpop_timeout} s for a message, but hosts[{index}] has no "
-            "socket_timeout above that: waiting ends in TimeoutError."
+            f"{_backend()} waits for messages, but hosts[{index}] has no socket_timeout above the "
+            "time that it waits: waiting ends in TimeoutError again and again."
         )
-        messages.append(Error(text, hint=hint, id="panther_channels.E008"))
+        hint = f'Set it: {{"address": "redis://...", "socket_timeout": None}}. {_WHICH_LAYER}'
+        messages.append(Warning(text, hint=hint, id="panther_channels.W008"))
     return messages
 
 
-LAYER_CHECKS = (check_channel_layer, check_memory_layer, check_local_layer, check_core_layer)
+LAYER_CHECKS = (check_channel_layer, check_memory_layer, check_local_layer, check_redis_layer)
 
 
 def _layer_config() -> dict[str, Any]:

@@ -24,7 +24,7 @@ logger = logging.getLogger("panther_channels")
 
 
 class PantherChannelsConfig(AppConfig):
-    """Registers the checks, guards the logs, and mends daphne and channels_redis where they run."""
+    """Registers the checks, guards the logs, and mends daphne and uvicorn where they run."""
 
     name = "panther_channels"
     verbose_name = "WebSockets"
@@ -46,11 +46,6 @@ class PantherChannelsConfig(AppConfig):
                 from panther_channels.servers import uvicorn
 
                 uvicorn.install()
-        layers = getattr(settings, "CHANNEL_LAYERS", {}).values()
-        if any(layer.get("BACKEND", "").startswith("channels_redis.pubsub.") for layer in layers):
-            from panther_channels import _pubsub  # not for all: it takes the time to import Redis
-
-            _pubsub.install()
 
 
 def _token_parameters() -> set[str]:

@@ -65,7 +65,7 @@ WS_URLS = "testproject.urls.websocket_urls"
 if redis_url := os.environ.get("REDIS_URL"):
     CHANNEL_LAYERS = {
         "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "BACKEND": "panther_channels.layers.RedisChannelLayer",
             "CONFIG": {"hosts": [redis_url]},
         }
     }

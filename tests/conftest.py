@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import pytest
 from django.conf import settings
 
+from tests.broker import Broker
 from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
@@ -84,6 +85,12 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
             return running.enter_context(RedisServer(log_path=log_path, **options))
 
         yield start
+
+
+@pytest.fixture
+def broker(start_redis: StartRedis) -> Broker:
+    """A redis-server of this test, which may go away and come back."""
+    return Broker(start_redis)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ _layers: dict[str, dict[str, Any]] = {
         "CONFIG": {"directory": _address},
     },
     "pubsub": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "panther_channels.layers.RedisChannelLayer",
         "CONFIG": {"hosts": [_address]},
     },
     "core": {

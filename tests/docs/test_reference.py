@@ -36,7 +36,13 @@ def public_modules() -> list[ModuleType]:
     prefix = f"{panther_channels.__name__}."
     names = [info.name for info in pkgutil.walk_packages(panther_channels.__path__, prefix)]
     modules = [importlib.import_module(name) for name in names if "._" not in name]
-    return [module for module in modules if not hasattr(module, "__path__")]
+    # Of the layers, the package names what is for users.
+    return [
+        module
+        for module in modules
+        if module.__name__ == f"{prefix}layers"
+        or not (hasattr(module, "__path__") or module.__name__.startswith(f"{prefix}layers."))
+    ]
 
 
 def public_names(module: ModuleType) -> list[str]:

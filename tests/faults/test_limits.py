@@ -25,7 +25,7 @@ NAMES: tuple[ServerName, ...] = ("daphne", "uvicorn", "daphne", "uvicorn")
 SEATS, OF_ADDRESS = 2, 4
 
 LOCAL = "panther_channels.layers.LocalChannelLayer"
-REDIS = "channels_redis.pubsub.RedisPubSubChannelLayer"
+REDIS = "panther_channels.layers.RedisChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"  # as any layer that doesn't tell who is there
 
 

@@ -15,7 +15,7 @@ async def test_a_minute_of_visitors(start_redis: StartRedis, start_server: Start
     environment = {"REDIS_URL": redis.url}
     servers = [start_server(name, env=environment) for name in SERVER_NAMES]
     layer = {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "panther_channels.layers.RedisChannelLayer",
         "CONFIG": {"hosts": [redis.url]},
     }
     with override_settings(CHANNEL_LAYERS={"default": layer}):

@@ -88,14 +88,14 @@ async def test_every_kind_of_connection_ends(
     assert entries(folder) == []
 
 
-@pytest.mark.parametrize("kind", ["pubsub.RedisPubSub", "core.Redis"])
+@pytest.mark.parametrize("kind", ["panther_channels.layers", "channels_redis.core"])
 async def test_groups_in_redis_are_left(
     kind: str, server_name: ServerName, start_server: StartServer, start_redis: StartRedis
 ):
     """Those of core are keys, which nobody else would remove; pub/sub has subscriptions."""
     redis = start_redis()
     hosts = [{"address": redis.url, "socket_timeout": None}]
-    layer = {"BACKEND": f"channels_redis.{kind}ChannelLayer", "CONFIG": {"hosts": hosts}}
+    layer = {"BACKEND": f"{kind}.RedisChannelLayer", "CONFIG": {"hosts": hosts}}
     limits = json.dumps({**LIMITS, "CHANNEL_LAYERS": {"default": layer}})
     server = start_server(server_name, env={**ENVIRONMENT, "LIMITS": limits})
     with Redis.from_url(redis.url) as asked:

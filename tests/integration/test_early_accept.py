@@ -5,9 +5,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from channels_redis.pubsub import RedisPubSubChannelLayer
 from websockets.asyncio.client import ClientConnection
 
+from panther_channels.layers import RedisChannelLayer
 from tests.conftest import GetRedis
 from tests.integration.access.client import Site, closed, connected, received
 from tests.integration.conftest import StartAccess
@@ -32,7 +32,7 @@ def tell(get_redis: GetRedis) -> Tell:
     """Sends to the group of the class."""
 
     async def send(text: str) -> None:
-        layer = RedisPubSubChannelLayer(hosts=[get_redis().url])
+        layer = RedisChannelLayer(hosts=[get_redis().url])
         await layer.group_send("staff", {"type": "news", "text": text})
         await layer.flush()
 

@@ -233,7 +233,7 @@ except TimeoutError as error:
 
 async def test_a_redis_that_does_not_answer(silent: dict[str, str]):
     assert await run(silent, NO_ANSWER) == (
-        "Sending by RedisPubSubChannelLayer: no answer within 0.5 s.\n"
+        "Sending by RedisChannelLayer: no answer within 0.5 s.\n"
     )
 
 

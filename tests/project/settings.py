@@ -31,7 +31,7 @@ DATABASES = {
 if redis_url := os.environ.get("REDIS_URL"):
     CHANNEL_LAYERS = {
         "default": {
-            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "BACKEND": "panther_channels.layers.RedisChannelLayer",
             "CONFIG": {"hosts": [redis_url]},
         }
     }

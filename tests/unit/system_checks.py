@@ -6,7 +6,7 @@ from django.core import checks
 from django.test import override_settings
 
 URL = "redis://127.0.0.1:6379"
-BACKEND = "channels_redis.pubsub.RedisPubSubChannelLayer"
+BACKEND = "panther_channels.layers.RedisChannelLayer"
 PUBSUB = {"BACKEND": BACKEND, "CONFIG": {"hosts": [URL]}}
 
 

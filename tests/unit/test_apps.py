@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.core import checks
 from django.db.models.signals import post_save
 
+import panther_channels.layers
 from panther_channels import _layer_checks as of_the_layer
 from panther_channels import checks as ours
 from panther_channels.apps import PantherChannelsConfig
@@ -61,30 +62,37 @@ def test_daphne_is_not_imported_where_it_is_not():
     assert run("'panther_channels'") == "no daphne\n"
 
 
-LAYERS = """
+IMPORTS = """
+import sys
 import django
-import channels_redis.pubsub
 from django.conf import settings
-backend = "{backend}"
-settings.configure(
-    INSTALLED_APPS=["panther_channels"], CHANNEL_LAYERS={{"default": {{"BACKEND": backend}}}}
-)
+layers = {{"default": {{"BACKEND": "{backend}"}}}}
+settings.configure(INSTALLED_APPS=["panther_channels"], CHANNEL_LAYERS=layers)
 django.setup()
-print(channels_redis.pubsub.RedisSingleShardConnection.__module__)
+import panther_channels.layers, panther_channels.websocket
+print({{"redis", "channels_redis", "daphne", "uvicorn"}} & set(sys.modules))
+import channels_redis.pubsub
+before = vars(channels_redis.pubsub).copy()
+from channels.layers import get_channel_layer
+get_channel_layer()
+print(vars(channels_redis.pubsub) == before)
 """
 
 
 @pytest.mark.parametrize(
-    ("backend", "module"),
-    [
-        ("channels_redis.pubsub.RedisPubSubChannelLayer", "panther_channels._pubsub"),
-        ("channels_redis.core.RedisChannelLayer", "channels_redis.pubsub"),
-    ],
+    "backend",
+    ["panther_channels.layers.RedisChannelLayer", "channels_redis.pubsub.RedisPubSubChannelLayer"],
 )
-def test_channels_redis_is_mended_where_it_is_configured(backend: str, module: str):
-    command = [sys.executable, "-c", LAYERS.format(backend=backend)]
+def test_redis_is_imported_by_its_layer_alone_and_never_changed(backend: str):
+    command = [sys.executable, "-c", IMPORTS.format(backend=backend)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout == f"{module}\n"
+    assert done.stdout == "set()\nTrue\n"
+
+
+def test_layers_has_what_it_says_and_no_more():
+    assert panther_channels.layers.RedisChannelLayer.__name__ == "RedisChannelLayer"
+    with pytest.raises(AttributeError, match="NoSuchLayer"):
+        panther_channels.layers.NoSuchLayer  # noqa: B018
 
 
 class Raising:

@@ -3,17 +3,20 @@ from typing import Any
 import pytest
 from channels.layers import InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.core import checks
 
+import panther_channels.layers
 from tests.names import name_of
 from tests.unit.system_checks import BACKEND, PUBSUB, URL, found, ids
 
 LOCAL = "panther_channels.layers.LocalChannelLayer"
 MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 CORE = "channels_redis.core.RedisChannelLayer"
+PLAIN = "channels_redis.pubsub.RedisPubSubChannelLayer"
 
 
-def core(*hosts: Any, backend: str = CORE) -> dict[str, Any]:
+def over_redis(backend: str, *hosts: Any) -> dict[str, Any]:
     return {"BACKEND": backend, "CONFIG": {"hosts": list(hosts)}}
 
 
@@ -50,15 +53,37 @@ class OwnCore(RedisChannelLayer):
         super().__init__([{**host, "socket_timeout": None} for host in hosts])
 
 
+class OwnPlain(RedisPubSubChannelLayer):
+    pass
+
+
+class Own(panther_channels.layers.RedisChannelLayer):
+    pass
+
+
 @pytest.mark.parametrize("debug", [True, False])
-def test_a_layer_of_queues_in_redis(debug: bool):
-    (message,) = of_layer(core({"address": URL, "socket_timeout": None}), DEBUG=debug)
+@pytest.mark.parametrize(
+    ("backend", "costs"),
+    [
+        (CORE, ("capacity", "process", "groups")),
+        (f"{__name__}.OwnCore", ("capacity", "process", "groups")),
+        (PLAIN, ("connects to Redis again", "bursts", "number", "subscribes")),
+        (f"{__name__}.OwnPlain", ("connects to Redis again", "bursts", "number", "subscribes")),
+    ],
+)
+def test_a_layer_of_channels_redis(backend: str, costs: tuple[str, ...], debug: bool):
+    layer = over_redis(backend, {"address": URL, "socket_timeout": None})
+    (message,) = of_layer(layer, "sockets", DEBUG=debug)
     assert (message.id, message.level) == ("panther_channels.W006", checks.WARNING)
-    for word in ("default", CORE, "capacity", "process", "groups"):
+    for word in ("sockets", backend, *costs):
         assert word in message.msg
-    assert recommends(message)
-    # What its class adds to the settings counts as well.
-    assert of_layer(core({"address": URL}, backend=f"{__name__}.OwnCore"))[0].id == message.id
+    assert f'CHANNEL_LAYERS["sockets"]["BACKEND"] to "{BACKEND}"' in str(message.hint)
+    assert '"prefix"' in str(message.hint)
+
+
+def test_our_layer_of_redis():
+    for backend in (BACKEND, f"{__name__}.Own"):
+        assert of_layer(over_redis(backend, URL), DEBUG=False) == []
 
 
 SENTINEL = {"sentinels": [("127.0.0.1", 26379)], "master_name": "mymaster"}
@@ -78,10 +103,10 @@ RIGHT = {"address": URL, "socket_timeout": None}
     ids=name_of,
 )
 def test_redis_that_is_not_waited_for(hosts: list[Any], wrong: list[int]):
-    first, *others = of_layer(core(*hosts))
+    first, *others = of_layer(over_redis(CORE, *hosts))
     assert first.id == "panther_channels.W006"
     for message, index in zip(others, wrong, strict=True):
-        assert (message.id, message.level) == ("panther_channels.E008", checks.ERROR)
+        assert (message.id, message.level) == ("panther_channels.W008", checks.WARNING)
         assert f"hosts[{index}]" in message.msg
         assert '"socket_timeout": None' in str(message.hint)
         assert recommends(message)
@@ -98,7 +123,8 @@ def recommends(message: checks.CheckMessage) -> bool:
         {"BACKEND": "no.such.Layer"},
         {},
         {"BACKEND": None},
-        core("http://no.redis"),
+        over_redis(CORE, "http://no.redis"),
+        over_redis(BACKEND, "http://no.redis"),
         {"BACKEND": CORE, "CONFIG": {"hosts": URL}},
         {"BACKEND": CORE, "CONFIG": {"no": "such"}},
     ],

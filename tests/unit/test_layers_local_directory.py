@@ -40,7 +40,7 @@ def test_a_path_that_is_too_long_says_what_to_set(folder):
 
 def test_without_unix_sockets(monkeypatch, folder):
     monkeypatch.delattr(socket, "AF_UNIX")
-    with pytest.raises(ImproperlyConfigured, match="use channels_redis"):
+    with pytest.raises(ImproperlyConfigured, match=r"use .*\.RedisChannelLayer"):
         Directory(folder)
 
 

@@ -2,7 +2,7 @@ import socket
 
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "panther_channels.layers.RedisChannelLayer",
         "CONFIG": {
             "hosts": [
                 {

@@ -1,6 +1,6 @@
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "panther_channels.layers.RedisChannelLayer",
         "CONFIG": {"hosts": ["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"]},
     },
 }

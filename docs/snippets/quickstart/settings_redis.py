@@ -1,6 +1,6 @@
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "panther_channels.layers.RedisChannelLayer",
         "CONFIG": {"hosts": ["redis://127.0.0.1:6379"]},
     },
 }

@@ -47,7 +47,7 @@ class Directory:
         if not hasattr(socket, "AF_UNIX") or not hasattr(os, "getuid"):
             raise UnusableDirectoryError(
                 "LocalChannelLayer needs Unix sockets, which this system doesn't have: use "
-                "channels_redis.pubsub.RedisPubSubChannelLayer."
+                "panther_channels.layers.RedisChannelLayer."
             )
         self.path = str(Path(path).absolute()) if path else _default()
         if (size := len(os.fsencode(self.path)) + _LONGEST_NAME) > _MAX_PATH:

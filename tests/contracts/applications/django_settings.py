@@ -10,7 +10,7 @@ ASGI_APPLICATION = "tests.contracts.applications.django_application.app"
 USE_TZ = True
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "BACKEND": "panther_channels.layers.RedisChannelLayer",
         "CONFIG": {"hosts": [f"redis://127.0.0.1:{os.environ['REDIS_PORT']}/0"]},
     }
 }

@@ -9,7 +9,6 @@ from typing import Any
 import psutil
 import pytest
 
-from panther_channels import _pubsub
 from tests.conftest import GetRedis, StartServer
 from tests.faults.plain import outside
 from tests.integration import reach
@@ -93,7 +92,6 @@ class PlainRun:
         looking.start()
         began = time.monotonic()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_pubsub, "install", lambda: None)
             for module, name in [
                 (each, name) for each in (test.module, reach) for name in vars(each)
             ]:

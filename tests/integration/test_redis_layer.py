@@ -1,0 +1,440 @@
+"""RedisChannelLayer on a real Redis: what an event loop hears of, whatever becomes of Redis."""
+
+import asyncio
+import errno
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import uvloop
+from cryptography.fernet import InvalidToken
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from panther_channels.layers import RedisChannelLayer
+from panther_channels.layers.backplane import Nodes
+from panther_channels.layers.redis import shard
+from panther_channels.layers.redis.frames import pack
+from tests.broker import Broker
+from tests.conftest import StartRedis
+from tests.layers import member, of_connection, shard_of
+from tests.waiting import SECONDS, until
+
+MakeLayer = Callable[..., Any]
+
+
+@pytest.fixture
+async def make_layer(broker: Broker) -> AsyncIterator[MakeLayer]:
+    """Makes layers over `broker`: `make_layer("?protocol=3", prefix="mine")`."""
+    layers: list[RedisChannelLayer] = []
+
+    def make(query: str = "", **config: Any) -> RedisChannelLayer:
+        layers.append(RedisChannelLayer(**{"hosts": [broker.url + query], **config}))
+        return layers[-1]
+
+    yield make
+    for layer in layers:
+        await layer.flush()
+
+
+@pytest.fixture
+def layer(make_layer: MakeLayer) -> Any:
+    return make_layer()
+
+
+async def received(layer: Any, channel: str) -> Any:
+    return await asyncio.wait_for(layer.receive(channel), SECONDS)
+
+
+async def is_heard(layer: Any, channel: str, group: str = "room") -> None:
+    """What is sent to a group arrives, and nothing was before it."""
+    await layer.group_send(group, {"n": 1})
+    assert await received(layer, channel) == {"n": 1}
+
+
+async def until_connected_again(layer: Any, lost: Any) -> None:
+    await until(lambda: shard_of(layer)._connection not in (lost, None))
+
+
+# Who is subscribed to what
+
+
+async def test_a_connection_costs_no_subscription(layer: Any, make_layer: MakeLayer, broker):
+    channels = [await member(layer, of_connection(layer, number)) for number in range(50)]
+    home = f"asgi.0__node__{layer.node()}"
+    assert (broker.calls("subscribe"), broker.channels()) == (1, [home])
+    sender = make_layer()
+    for number, channel in enumerate(channels):
+        await sender.group_send(of_connection(layer, number), {"n": number})
+        await sender.send(channel, {"n": -number})
+        assert await received(layer, channel) == {"n": number}
+        assert await received(layer, channel) == {"n": -number}
+    assert broker.calls("publish") == 100
+    groups = [f"room-{number}" for number in range(10)]
+    for channel in channels[:2]:
+        for group in groups:
+            await layer.group_add(group, channel)
+    assert broker.calls("subscribe") == 11
+    assert len(broker.channels()) == 11
+    for channel in channels[:2]:
+        assert len(broker.channels()) == 11
+        for group in groups:
+            await layer.group_discard(group, channel)
+    await until(lambda: broker.channels() == [home])
+
+
+async def test_who_leaves_leaves_nothing(layer: Any, broker: Broker):
+    group, node = of_connection(layer), layer._get_layer()
+    released, cancelled = [await member(layer, group, "room") for _ in range(2)]
+    for channel in (released, cancelled):
+        await layer.group_discard("room", channel)
+        await layer.group_discard(group, channel)
+    await layer.release(released)
+    for channel in (cancelled, "tasks"):
+        receiving = asyncio.create_task(layer.receive(channel))
+        await until(lambda: any(queue.is_awaited for queue in node.channels.values()))
+        receiving.cancel()
+        await asyncio.wait({receiving})
+    await until(lambda: len(broker.channels()) == 1)
+    assert (node.channels, node.groups, len(shard_of(layer)._wanted)) == ({}, {}, 1)
+
+
+async def test_what_is_of_other_event_loops(layer: Any, make_layer: MakeLayer, broker: Broker):
+    other = make_layer()
+    channel, foreign = await layer.new_channel(), await other.new_channel()
+    for call in (
+        lambda: layer.receive(foreign),
+        lambda: layer.group_add("room", foreign),
+        lambda: layer.group_add(of_connection(other), channel),
+    ):
+        with pytest.raises(ValueError, match="event loop"):
+            await call()
+    assert broker.channels("*group*") == []
+    # Somebody who has gone, and nobody ever.
+    await layer.group_send(of_connection(other), {"n": 1})
+    await layer.send(f"specific.{other.node()}!none", {"n": 1})
+    await layer.group_send(f"connection.{'0' * 32}", {"n": 1})
+    assert broker.calls("publish") == 3
+
+
+async def test_redis_knows_a_subscription_when_it_counts(layer: Any, broker: Broker):
+    for number in range(1, 50):
+        await member(layer, f"room-{number}")
+        assert len(broker.channels("*group*")) == number
+
+
+async def test_how_many_have_members(layer: Any, make_layer: MakeLayer, broker: Broker):
+    other = make_layer()
+    assert await layer.nodes("room") == Nodes(None, 0)
+    for each in (layer, layer, other):
+        await member(each)
+    assert await layer.nodes("room") == Nodes(None, 2)
+    hasty = make_layer("?socket_timeout=0.2")
+    with broker.silent(), pytest.raises(RedisTimeoutError, match=r"within 0\.2 s"):
+        await hasty.nodes("room")
+
+
+async def test_two_who_subscribe_at_once(layer: Any, broker: Broker):
+    await asyncio.gather(*(layer.new_channel() for _ in range(5)))
+    assert broker.calls("subscribe") == 1
+
+
+async def test_others_may_write_what_they_like(
+    layer: Any, broker: Broker, caplog: pytest.LogCaptureFixture
+):
+    channel = await member(layer, of_connection(layer))
+    frames = [b"", b"\xc1", b"\x05", b"\x92\x01\x02", pack("nobody", b"x"), b"\x81\x81\x01\x02\x03"]
+    for frame in frames:
+        broker.command("PUBLISH", f"{layer.prefix}__node__{layer.node()}", frame)
+    await is_heard(layer, channel, of_connection(layer))
+    assert caplog.text.count("can't be read") == 5
+
+
+# Whose Redis it is
+
+
+@pytest.mark.parametrize(
+    ("hosts", "prefix"),
+    [
+        (None, "asgi.0"),
+        (["redis://127.0.0.1"], "asgi.0"),
+        (["redis://127.0.0.1/3"], "asgi.3"),
+        (["redis://127.0.0.1?db=4"], "asgi.4"),
+        (["unix:///run/redis.sock?db=5"], "asgi.5"),
+        ([{"address": "redis://127.0.0.1/1"}], "asgi.1"),
+        ([{"address": "redis://127.0.0.1", "db": 6}], "asgi.6"),
+        ([{"host": "127.0.0.1", "db": 2}], "asgi.2"),
+        ([("127.0.0.1", 6379)], "asgi.0"),
+        ([{"sentinels": [("127.0.0.1", 1)], "master_name": "m", "db": 7}], "asgi.7"),
+        (["redis://127.0.0.1/1", "redis://127.0.0.2/1"], "asgi.1"),
+        (["redis://127.0.0.1/1", "redis://127.0.0.2/2"], "asgi.1.2"),
+    ],
+    ids=str,
+)
+def test_the_number_of_the_database_is_in_the_prefix(hosts: Any, prefix: str):
+    assert RedisChannelLayer(hosts).prefix == prefix
+    assert RedisChannelLayer(hosts, "mine").prefix == RedisChannelLayer(prefix="mine").prefix
+
+
+async def test_several_hosts(start_redis: StartRedis):
+    servers = [start_redis() for _ in range(3)]
+    layers = [RedisChannelLayer(hosts=[server.url for server in servers]) for _ in range(3)]
+    groups = [f"room-{number}" for number in range(30)]
+    for layer in layers:
+        channel = await member(layer, *groups, of_connection(layer))
+        for group in groups:
+            await is_heard(layer, channel, group)
+        await layers[0].send(channel, {"n": 2})
+        assert await received(layer, channel) == {"n": 2}
+        await layers[0].group_send(of_connection(layer), {"n": 3})
+        assert await received(layer, channel) == {"n": 3}
+        for group in groups:
+            assert await layer.nodes(group) == Nodes(None, 1)
+        await layer.flush()
+    for server in servers:
+        assert Broker(lambda found=server: found).calls("subscribe") > 5
+
+
+async def test_messages_are_encrypted(make_layer: MakeLayer, broker: Broker):
+    layer = make_layer(symmetric_encryption_keys=["a", "b"])
+    old = make_layer(symmetric_encryption_keys=["b"], serializer_format="msgpack")
+    channel = await member(layer, of_connection(layer), "room")
+    with broker.listening(f"{layer.prefix}*") as listened:
+        for sender in (layer, old):
+            await sender.send(channel, {"text": "secret"})
+            await sender.group_send("room", {"text": "secret"})
+            await sender.group_send(of_connection(layer), {"text": "secret"})
+            for _ in range(3):
+                assert await received(layer, channel) == {"text": "secret"}
+        seen = [listened.get_message(timeout=1)["data"] for _ in range(6)]
+    assert not any(b"secret" in data for data in seen)
+    await make_layer().group_send("room", {"text": "plain"})
+    with pytest.raises(InvalidToken):
+        await received(layer, channel)
+
+
+# The connection to Redis
+
+
+@pytest.mark.parametrize("query", ["?protocol=2", "?protocol=3", "?health_check_interval=1"])
+async def test_settings_of_redis_py(make_layer: MakeLayer, query: str, monkeypatch):
+    monkeypatch.setattr(shard, "_READ", 0.01)
+    layer = make_layer(query)
+    channel = await member(layer)
+    if "health" in query:
+        connection = shard_of(layer)._connection
+        checked = connection.next_health_check
+        await until(lambda: connection.next_health_check > checked)
+    await is_heard(layer, channel)
+
+
+def give_up(connection: Any) -> None:
+    """What the kernel does when keepalive is not answered, and asyncio with that."""
+    error = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+    connection._writer.transport._fatal_error(error, "read error")
+
+
+async def test_a_connection_that_the_kernel_gave_up(layer: Any):
+    channel = await member(layer)
+    lost = shard_of(layer)._connection
+    give_up(lost)
+    await until_connected_again(layer, lost)
+    await is_heard(layer, channel)
+
+
+async def test_redis_py_takes_the_end_for_silence(layer: Any):
+    """Once this fails, redis-py raises here, and a part of the mend may go."""
+    await member(layer)
+    task, connection = shard_of(layer)._task, shard_of(layer)._connection
+    shard_of(layer)._connection = None  # so that it stays
+    task.cancel()
+    await asyncio.wait({task})
+    give_up(connection)
+    assert await connection.read_response(timeout=0.1, disconnect_on_error=False) is None
+    assert connection.is_connected
+    await connection.disconnect(nowait=True)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_leaving_and_joining_while_the_connection_is_lost(
+    new_loop: Any, broker: Broker, caplog: pytest.LogCaptureFixture
+):
+    layer = RedisChannelLayer(hosts=[broker.url])
+
+    async def main() -> None:
+        channel = await member(layer)
+        lost = shard_of(layer)._connection
+        lost._writer.transport.abort()
+        joining: list[asyncio.Task[str]] = []
+        while shard_of(layer)._connection is lost:
+            joining.append(asyncio.create_task(member(layer, f"room-{len(joining)}")))
+            await layer.group_discard("room", channel)
+            await layer.group_add("room", channel)
+        channels = await asyncio.wait_for(asyncio.gather(*joining), SECONDS)
+        await is_heard(layer, channels[0], "room-0")
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())  # and the end of the loop closes what the layer has open
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+async def test_the_first_attempt_to_connect_again_is_at_once(layer: Any, monkeypatch):
+    monkeypatch.setattr(shard, "_ATTEMPT", 1.0)
+    await member(layer)
+    await asyncio.sleep(1.0)  # between two attempts is the pause, not between a loss and the next
+    lost, start = shard_of(layer)._connection, time.monotonic()
+    lost._writer.transport.abort()
+    await until_connected_again(layer, lost)
+    assert time.monotonic() - start < 1.0
+
+
+async def test_between_two_attempts_is_a_pause(layer: Any, broker: Broker, monkeypatch):
+    monkeypatch.setattr(shard, "_ATTEMPT", 1000)
+    await member(layer)
+    broker.kill()
+    await until(lambda: shard_of(layer)._is_away)
+    broker.start()
+    await asyncio.sleep(0.3)  # what is tested is that nothing happens
+    assert broker.clients("pubsub") == []
+
+
+async def test_an_outage_is_two_lines(
+    layer: Any, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch
+):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(shard, "_ATTEMPT", 0.01)
+    channel = await member(layer)
+    broker.kill()
+    await until(lambda: len(caplog.records) == 1)
+    assert shard_of(layer)._failed_at > 0, "senders of this process know of it, too"
+    for _ in range(20):
+        with pytest.raises(RedisConnectionError):
+            await layer.group_send("room", {"n": 0})
+    broker.start()
+    await until(lambda: len(caplog.records) == 2)
+    await is_heard(layer, channel)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "2 subscriptions" in caplog.text
+
+
+async def test_leaving_needs_no_redis(layer: Any, broker: Broker, caplog: pytest.LogCaptureFixture):
+    channels = [await member(layer, f"room-{number}") for number in range(20)]
+    broker.kill()
+    await until(lambda: shard_of(layer)._is_away)
+    caplog.clear()
+    for number, channel in enumerate(channels):
+        await layer.group_discard(f"room-{number}", channel)
+        await layer.release(channel)
+    assert caplog.records == []
+    broker.start()
+    await layer.new_channel()
+    assert broker.channels("*group*") == []
+
+
+async def test_who_comes_during_an_outage_waits_for_its_end(layer: Any, broker: Broker):
+    """Or an open connection would be out of reach."""
+    channel = await layer.new_channel()
+    broker.kill()
+    await until(lambda: shard_of(layer)._is_away)
+    coming = [
+        asyncio.create_task(call)
+        for call in (layer.new_channel(), layer.group_add(of_connection(layer), channel))
+    ]
+    await asyncio.wait(coming, timeout=0.2)
+    assert not any(task.done() for task in coming)
+    broker.start()
+    await asyncio.wait_for(asyncio.gather(*coming), SECONDS)
+    assert len(broker.channels()) == 1
+    await is_heard(layer, channel, of_connection(layer))
+
+
+async def test_nothing_is_kept_of_who_could_not_come(layer: Any, broker: Broker, monkeypatch):
+    monkeypatch.setattr(shard, "_CONFIRM", 0.1)
+    with broker.silent():
+        for _ in range(3):
+            with pytest.raises(RedisTimeoutError):
+                await layer.new_channel()
+        with pytest.raises(RedisTimeoutError):
+            await layer.receive("tasks")
+    assert layer._get_layer().channels == {}
+    monkeypatch.setattr(shard, "_CONFIRM", SECONDS)
+    await is_heard(layer, await member(layer))
+
+
+async def test_who_gives_up_leaves_a_group_to_the_others(layer: Any, broker: Broker):
+    first, second = await layer.new_channel(), await layer.new_channel()
+    broker.pause(300)
+    joining = [asyncio.create_task(layer.group_add("room", each)) for each in (first, second)]
+    await asyncio.sleep(0.01)  # they have begun
+    joining[0].cancel()
+    await asyncio.wait(joining)
+    assert joining[0].cancelled()
+    await layer.group_discard("room", first)
+    await joining[1]
+    await is_heard(layer, second)
+
+
+async def test_one_of_two_who_receive_gives_up(layer: Any):
+    channel = await layer.new_channel()
+    receiving = [asyncio.create_task(layer.receive(channel)) for _ in range(2)]
+    await asyncio.sleep(0)
+    receiving[0].cancel()
+    await asyncio.sleep(0)
+    await layer.send(channel, {"n": 1})
+    assert await asyncio.wait_for(receiving[1], SECONDS) == {"n": 1}
+
+
+async def test_many_subscriptions_are_made_again(layer: Any, broker: Broker, monkeypatch):
+    monkeypatch.setattr(shard, "_CHUNK", 7)
+    for number in range(20):
+        await member(layer, f"room-{number}")
+    before = broker.channels()
+    broker.cut()
+    await until(lambda: broker.channels() == before)
+    assert len(before) == 21
+
+
+async def test_new_connections_while_an_old_one_is_made_again(layer: Any, broker: Broker):
+    channel = await member(layer)
+    broker.pause(500)
+    shard_of(layer)._connection._writer.transport.abort()
+    async with asyncio.timeout(SECONDS):
+        await asyncio.gather(*(member(layer, f"room-{number}") for number in range(20)))
+    await until(lambda: len(broker.channels()) == 22)
+    await is_heard(layer, channel)
+
+
+async def test_a_receiver_that_others_have_cancelled_starts_again(layer: Any):
+    await member(layer)
+    task = shard_of(layer)._task
+    task.cancel()
+    await asyncio.wait({task})
+    await is_heard(layer, await member(layer, "hall"), "hall")
+
+
+async def test_after_a_flush_it_goes_on(layer: Any, broker: Broker):
+    channel = await member(layer)
+    await layer.flush()
+    await until(lambda: broker.channels() == [])
+    await is_heard(layer, await member(layer))
+    receiving = asyncio.create_task(layer.receive(channel))
+    await asyncio.sleep(0)
+    await layer.send(channel, {"n": 2})
+    assert await asyncio.wait_for(receiving, SECONDS) == {"n": 2}
+    assert len(broker.channels()) == 2, "those from before are forgotten"
+
+
+async def test_a_bound_channel(layer: Any):
+    channel = await layer.new_channel()
+    overflow = asyncio.Event()
+    layer.bound_channel(channel, 1000, overflow.set)
+    await layer.send(channel, {"n": 1})
+    assert await received(layer, channel) == {"n": 1}
+    for _ in range(2):
+        await layer.send(channel, {"text": "x" * 600})
+    await asyncio.wait_for(overflow.wait(), SECONDS)
+    with suppress(TimeoutError):
+        assert not await asyncio.wait_for(layer.receive(channel), 0.1)
