@@ -108,7 +108,7 @@ class Node:
             await self._publish(self._address_of_group(group), payload)
 
     async def subscribers(self, group: str) -> int:
-        """How many event loops have members of a group; of one of a connection, whether there is one."""
+        """How many event loops have members of a group; of that of a connection, one or none."""
         if _is_of_connection(group):
             address = self._address_of(group[len(_CONNECTION) :][:8])
         else:
