@@ -85,7 +85,7 @@ async def test_who_does_not_answer_is_named_and_not_waited_for_again(
     assert answers == Answers({a.name: "a"}, {}, frozenset({b.name}), 0)
     assert not answers.is_complete
     if here.knows == "nothing":  # it may be that nobody could be heard
-        await ask(here, SHORT)
+        assert (await ask(here, SHORT)).unnamed is None
     assert (await ask(here)).given == {a.name: "a"}
     here.there.discard(b.name)
     assert await ask(here) == Answers({a.name: "a"}, {}, frozenset(), 0)
