@@ -85,8 +85,7 @@ class _Refused(Seat):
     is_over = False
 
     async def take(self) -> None:
-        await self._seats.add(self)
-        await self._seats.ask(self)
+        await self._seats.enter(self)
         self.look()
         if self.is_over:
             raise ThrottlingAPIError("Too many connections")
@@ -122,12 +121,7 @@ class _ClosingOldest(Seat):
         self._dismissed: set[str] = set()
 
     def open(self) -> None:
-        self._entering = self._seats.tasks.create(self._enter(), None)
-
-    async def _enter(self) -> None:
-        await self._seats.add(self)
-        self.look()
-        await self._seats.ask(self)
+        self._entering = self._seats.tasks.create(self._seats.enter(self), None)
 
     async def leave(self) -> None:
         if self._entering is not None:
@@ -156,16 +150,28 @@ class Seats:
         self._survey = None if layer is None else survey(layer)
         self._held: dict[str, dict[str, Seat]] = {}  # by key and id
 
-    async def add(self, seat: Seat) -> None:
-        """Hold a seat, of which others are told when they ask.
+    async def enter(self, seat: Seat) -> None:
+        """Hold a seat, of which others are told when they ask, and ask them for theirs.
 
         Raises:
             ChannelLayerError: the layer is in trouble.
         """
         for key in seat.limits:
             self._held.setdefault(key, {})[seat.id] = seat
-        if self._survey is not None:
-            await self._survey.answer(_TOPIC, self._answer)
+        seat.look()
+        if self._survey is None:
+            return
+        await self._survey.answer(_TOPIC, self._answer)
+
+        def hear(node: str, answer: list[list[Any]]) -> None:
+            if any(seat.id in self._held.get(key, ()) for key in seat.limits):  # it may have gone
+                for key, when, holder, is_settled in answer:
+                    seat.hear(key, Holder(when, holder, is_settled, node))
+                seat.look()
+
+        question = {"keys": [*seat.limits], "time": seat.time, "id": seat.id}
+        await self._survey.ask(_TOPIC, question, within=_PATIENCE, hear=hear)
+        asyncio.get_running_loop().call_later(LATE, seat.heard.clear)
 
     async def remove(self, seat: Seat) -> None:
         """Give a seat up; does nothing if it isn't held."""
@@ -176,25 +182,6 @@ class Seats:
                 self._held.pop(key, None)
         if self._survey is not None and not self._held:
             await self._survey.withdraw(_TOPIC)
-
-    async def ask(self, seat: Seat) -> None:
-        """Let a seat hear of those in other event loops.
-
-        Raises:
-            ChannelLayerError: the layer is in trouble.
-        """
-        if self._survey is None:
-            return
-
-        def hear(node: str, answer: list[list[Any]]) -> None:
-            if any(seat.id in self._held.get(key, ()) for key in seat.limits):
-                for key, when, holder, is_settled in answer:
-                    seat.hear(key, Holder(when, holder, is_settled, node))
-                seat.look()
-
-        question = {"keys": [*seat.limits], "time": seat.time, "id": seat.id}
-        await self._survey.ask(_TOPIC, question, within=_PATIENCE, hear=hear)
-        asyncio.get_running_loop().call_later(LATE, seat.heard.clear)
 
     def holders(self, seat: Seat, key: str) -> list[Holder]:
         """All who hold a seat, as far as is known to one of them, in the order of coming."""

@@ -16,7 +16,7 @@ class Numbered(GenericWebsocket):
         await self.accept()
 
     async def receive(self, data: str | bytes):
-        await self.send(data)
+        await self.send(self.connection_id if data == "id" else data)
 
 
 class WithCode(Numbered):

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -23,6 +23,11 @@ NAMES: tuple[ServerName, ...] = ("daphne", "uvicorn", "daphne", "uvicorn")
 
 # The seats of a user, and those of an address.
 SEATS, OF_ADDRESS = 2, 4
+
+_addresses = itertools.cycle(range(10, 250))
+_users = itertools.count(100)
+
+Come = Callable[..., Awaitable[Any]]
 
 LOCAL = "panther_channels.layers.LocalChannelLayer"
 REDIS = "panther_channels.layers.RedisChannelLayer"
@@ -75,35 +80,27 @@ def closing_oldest(four: Callable[..., list[Server]]) -> list[Server]:
     return four(WS_CONNECTION_LIMIT_ACTION="close_oldest")
 
 
-class Clients:
-    """Opens connections, each from an address and with a user of this test's own."""
-
-    addresses = itertools.cycle(range(10, 250))
-    users = itertools.count(1)
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self._user = next(self.users)
-
-    async def open(
-        self, server: Server, path: str = "limited", *, user: str = "", address: str = ""
-    ) -> Any:
-        """A connection, or the status of its refusal."""
-        user = user or str(self._user)
-        # On Linux all of 127.0.0.0/8 is this host.
-        address = address or f"127.0.0.{next(self.addresses)}"
-        url = f"{server.ws_url}/ws/{path}?user={user}"
-        connecting = connect(url, open_timeout=SECONDS, local_addr=(address, 0))
-        try:
-            return await self._stack.enter_async_context(connecting)
-        except InvalidStatus as error:
-            return error.response.status_code
-
-
 @pytest.fixture
-async def clients() -> AsyncIterator[Clients]:
+async def come() -> AsyncIterator[Come]:
+    """Opens a connection, by default from an address and with a user of the test's own.
+
+    Gives the status of its refusal instead.
+    """
+    users_number = str(next(_users))
     async with AsyncExitStack() as stack:
-        yield Clients(stack)
+
+        async def open_(
+            server: Server, path: str = "limited", user: str = users_number, address: str = ""
+        ) -> Any:
+            url = f"{server.ws_url}/ws/{path}?user={user}"
+            local = address or f"127.0.0.{next(_addresses)}"  # on Linux all of them are this host
+            connecting = connect(url, open_timeout=SECONDS, local_addr=(local, 0))
+            try:
+                return await stack.enter_async_context(connecting)
+            except InvalidStatus as error:
+                return error.response.status_code
+
+        yield open_
 
 
 async def ended(client: ClientConnection, *, echo: bool = True) -> tuple[int, str] | None:
@@ -117,52 +114,38 @@ async def ended(client: ClientConnection, *, echo: bool = True) -> tuple[int, st
     return None
 
 
-async def refused(clients: Clients, server: Server, **options: Any) -> int:
+async def refused(come: Come, server: Server, **options: Any) -> int:
     """By 429; or by 1008 after it was open, where a process is so busy that it answers late."""
-    found = await clients.open(server, **options)
+    found = await come(server, **options)
     if found != 429:
         assert await ended(found, echo=False) == TOO_MANY
         return 1008
     return 429
 
 
-async def let_in(clients: Clients, server: Server) -> ClientConnection:
-    """A connection, once its server has noticed that there is a seat."""
-    async with asyncio.timeout(SECONDS):
-        while True:
-            found = await clients.open(server)
-            if isinstance(found, ClientConnection) and await ended(found) is None:
-                return found
-
-
 @pytest.mark.parametrize("layer", ["local", "redis", "core"], indirect=True)
-async def test_the_new_one_is_refused_in_every_process(refusing: list[Server], clients: Clients):
-    first, second = [await clients.open(server) for server in refusing[:2]]
-    assert 429 in [await refused(clients, server) for server in refusing]
+async def test_the_new_one_is_refused_in_every_process(refusing: list[Server], come: Come):
+    first, second = [await come(server) for server in refusing[:2]]
+    assert 429 in [await refused(come, server) for server in refusing]
     assert [await ended(first), await ended(second)] == [None, None]
-    assert not isinstance(await clients.open(refusing[2], user="somebody-else"), int)
-    with_code = await clients.open(refusing[2], "limited-with-code")
+    assert not isinstance(await come(refusing[2], user="somebody-else"), int)
+    with_code = await come(refusing[2], "limited-with-code")
     assert await ended(with_code, echo=False) in {(4429, "Too many connections"), TOO_MANY}
     await first.close()
-    await let_in(clients, refusing[3])
-
-
-async def test_addresses_are_limited_whoever_the_user_is(refusing: list[Server], clients: Clients):
-    opened = [
-        await clients.open(server, user=f"of-address-{number}", address="127.0.0.2")
-        for number, server in enumerate(refusing)
-    ]
-    assert [await ended(item) for item in opened] == [None] * 4
+    async with asyncio.timeout(SECONDS):  # until its server has noticed
+        while isinstance(found := await come(refusing[3]), int) or await ended(found):
+            pass
+    address = {"address": "127.0.0.2"}
+    opened = [await come(item, user=item.env["NUMBER"], **address) for item in refusing]
+    assert [await ended(item) for item in opened] == [None] * OF_ADDRESS
     for server in refusing:
-        assert await refused(clients, server, user="one-more", address="127.0.0.2")
-    opened.append(await clients.open(refusing[0], user="one-more"))
-    assert [await ended(item) for item in opened] == [None] * 5
+        assert await refused(come, server, user="one-more", **address)
 
 
-async def test_the_oldest_one_goes_in_every_process(closing_oldest: list[Server], clients: Clients):
+async def test_the_oldest_one_goes_in_every_process(closing_oldest: list[Server], come: Come):
     opened = []
     for server in (*closing_oldest, closing_oldest[0]):
-        opened.append(await clients.open(server))
+        opened.append(await come(server))
         if len(opened) > SEATS:
             assert await ended(opened[-1 - SEATS], echo=False) == TOO_MANY
     assert [await ended(item) for item in opened[-SEATS:]] == [None] * SEATS
@@ -170,10 +153,10 @@ async def test_the_oldest_one_goes_in_every_process(closing_oldest: list[Server]
 
 @pytest.mark.parametrize("refuses", [True, False])
 async def test_of_many_at_once_as_many_stay_as_there_are_seats(
-    refusing: list[Server], closing_oldest: list[Server], clients: Clients, refuses: bool
+    refusing: list[Server], closing_oldest: list[Server], come: Come, refuses: bool
 ):
     servers = refusing if refuses else closing_oldest
-    opened = await asyncio.gather(*(clients.open(server) for server in servers * 10))
+    opened = await asyncio.gather(*(come(server) for server in servers * 10))
     left = [item for item in opened if not isinstance(item, int)]
     async with asyncio.timeout(SECONDS):  # until the last late answer has come
         while len(left) > SEATS:
@@ -183,41 +166,41 @@ async def test_of_many_at_once_as_many_stay_as_there_are_seats(
     assert [await ended(item) for item in left] == [None] * SEATS
 
 
-async def test_who_answers_late_is_heard(refusing: list[Server], clients: Clients):
-    opened = [await clients.open(refusing[0]) for _ in range(SEATS)]
+async def test_who_answers_late_is_heard(refusing: list[Server], come: Come):
+    opened = [await come(refusing[0]) for _ in range(SEATS)]
     with suspended(refusing[0]):
         # Let in, since the process that knows better doesn't answer, and closed then.
-        newcomer = await clients.open(refusing[1])
+        newcomer = await come(refusing[1])
     assert await ended(newcomer, echo=False) == TOO_MANY
     assert [await ended(item) for item in opened] == [None] * SEATS
 
 
 async def test_who_was_killed_counts_no_more(
-    start_server: StartServer, refusing: list[Server], clients: Clients
+    start_server: StartServer, refusing: list[Server], come: Come
 ):
     doomed = start_server("uvicorn", env=refusing[0].env)
     for _ in range(SEATS):
-        await clients.open(doomed)
+        await come(doomed)
     for server in refusing[:2]:
-        assert await refused(clients, server)
+        assert await refused(come, server)
     doomed.kill()
     for server in refusing[:SEATS]:
-        assert await ended(await clients.open(server)) is None
-    assert await refused(clients, refusing[2])
+        assert await ended(await come(server)) is None
+    assert await refused(come, refusing[2])
 
 
 async def test_a_limit_outlives_a_restart_of_redis(
-    start_redis: StartRedis, start_server: StartServer, clients: Clients
+    start_redis: StartRedis, start_server: StartServer, come: Come
 ):
     redis = start_redis()
     env = environment({"BACKEND": REDIS, "CONFIG": {"hosts": [redis.url]}})
     servers = [start_server(name, env=env) for name in NAMES[:2]]
-    opened = [await clients.open(servers[0]) for _ in range(SEATS)]
+    opened = [await come(servers[0]) for _ in range(SEATS)]
     redis.kill()
     start_redis(port=redis.port)
     # Until both processes have subscribed again, they don't hear each other.
     async with asyncio.timeout(SECONDS):
-        while (newcomer := await clients.open(servers[1])) != 429:
+        while (newcomer := await come(servers[1])) != 429:
             if not isinstance(newcomer, int):
                 await newcomer.close()
             await asyncio.sleep(0.1)

@@ -1,6 +1,4 @@
-import functools
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,99 +17,70 @@ from panther_channels.connections import (
     group_name,
     is_connection_id,
     message_event,
+    new_connection_id,
     send_message_to_websocket,
 )
+from panther_channels.layers.backplane import backplane, node_of
 
 ID = "0123456789abcdef" * 2
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        (ID, True),
-        ("f" * 32, True),
-        ("f" * 31, False),
-        ("f" * 33, False),
-        ("F" * 32, False),
-        ("g" * 32, False),
-        (f"{ID}\n", False),
-        ("٣" * 32, False),
-        ("", False),
-        (None, False),
-        (5, False),
-        (ID.encode(), False),
-    ],
-)
-def test_ids(value: object, expected: bool):
-    assert is_connection_id(value) is expected
+async def test_an_id_says_where_its_connection_is(layer: InMemoryChannelLayer):
+    ids = {new_connection_id(layer) for _ in range(100)}
+    assert len(ids) == 100
+    assert {node_of(group_name(each)) for each in ids} == {backplane(layer).node()}
+    assert all(layer.require_valid_group_name(group_name(each)) for each in ids)
+    for each in ids:
+        assert is_connection_id(each)
 
 
-def test_a_group_has_a_legal_name(layer: InMemoryChannelLayer):
-    assert layer.require_valid_group_name(group_name(ID))
-    assert group_name(ID) != group_name("f" * 32)
+NO_IDS = ["f" * 31, "f" * 33, "F" * 32, "g" * 32, f"{ID}\n", "٣" * 32, "x\n y", "x" * 500, ""]
 
 
-@pytest.mark.parametrize("code", [1000, 1003, 1007, 1011, 1014, 3000, 4999])
-def test_codes_that_may_be_sent(code: int):
-    check_close(code, "é" * 61 + "x")
+@pytest.mark.parametrize("value", [*NO_IDS, None, 5, ID.encode(), ["x"]])
+async def test_no_ids(value: Any):
+    assert not is_connection_id(value)
+    await send_message_to_websocket(value, "x")
+    await close_websocket_connection(value)
 
 
-@pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70_000])
-def test_codes_that_may_not_be_sent(code: int):
-    with pytest.raises(ValueError, match=rf"^{code} .*4000 to 4999"):
-        check_close(code, "")
+def test_close_codes():
+    for code in (1000, 1003, 1007, 1011, 1014, 3000, 4999):
+        check_close(code, "é" * 61 + "x")
+    for code in (-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70_000):
+        with pytest.raises(ValueError, match=rf"^{code} .*4000 to 4999"):
+            check_close(code, "")
 
 
 @pytest.mark.parametrize(
     ("code", "reason", "error"),
     [
-        (1000, "x" * 124, ValueError),
-        (1000, "é" * 62, ValueError),
-        (1000, "\ud800", ValueError),
-        (1000, None, TypeError),
-        (1000, b"bye", TypeError),
-        ("1000", "", TypeError),
-        (1000.0, "", TypeError),
-        (True, "", TypeError),
-        (None, "", TypeError),
+        *[(1000, reason, ValueError) for reason in ("x" * 124, "é" * 62, "\ud800")],
+        *[(1000, reason, TypeError) for reason in (None, b"bye")],
+        *[(code, "", TypeError) for code in ("1000", 1000.0, True, None)],
     ],
 )
-def test_what_can_not_stand_in_a_close_frame(code: Any, reason: Any, error: type[Exception]):
+async def test_what_can_not_stand_in_a_close_frame(code: Any, reason: Any, error: type[Exception]):
     with pytest.raises(error):
-        check_close(code, reason)
+        await close_websocket_connection(ID, code, reason)
 
 
-OUTSIDE: list[Callable[..., Any]] = [
-    functools.partial(send_message_to_websocket, data="x"),
-    close_websocket_connection,
-]
-
-
-@pytest.mark.parametrize("call", OUTSIDE)
-@pytest.mark.parametrize("layers", [{}, {"other": {"BACKEND": "x.Y"}}])
+@pytest.mark.parametrize(
+    ("alias", "layers"),
+    [("default", {}), ("default", {"other": {"BACKEND": "x.Y"}}), ("sockets", {"default": {}})],
+)
 @pytest.mark.parametrize("connection_id", [ID, "malformed"])
-async def test_without_a_layer(
-    call: Callable[..., Any], layers: dict[str, Any], connection_id: str
-):
-    with (
-        override_settings(CHANNEL_LAYERS=layers),
-        pytest.raises(ImproperlyConfigured, match=r'CHANNEL_LAYERS\["default"\]'),
-    ):
-        await call(connection_id)
+async def test_without_a_layer(alias: str, layers: dict[str, Any], connection_id: str):
+    calls = [send_message_to_websocket(connection_id, "x"), close_websocket_connection(ID)]
+    with override_settings(CHANNEL_LAYERS=layers, WS_CHANNEL_LAYER=alias):
+        for call in calls:
+            with pytest.raises(ImproperlyConfigured, match=rf'CHANNEL_LAYERS\["{alias}"\]'):
+                await call
 
 
-async def test_the_missing_layer_is_named():
-    with (
-        override_settings(WS_CHANNEL_LAYER="sockets"),
-        pytest.raises(ImproperlyConfigured, match=r'CHANNEL_LAYERS\["sockets"\]'),
-    ):
-        await send_message_to_websocket(ID, "x")
-
-
-@pytest.mark.parametrize("call", OUTSIDE)
-@pytest.mark.parametrize("connection_id", [ID, "", "x\n y", "x" * 500, None, 5, b"x", ["x"]])
-async def test_an_id_of_nobody_does_nothing(call: Callable[..., Any], connection_id: Any):
-    await call(connection_id)
+async def test_an_id_of_nobody_does_nothing():
+    await send_message_to_websocket(ID, "x")
+    await close_websocket_connection(ID)
 
 
 @pytest.mark.parametrize("data", [object(), {1, 2}, {"a": b"x"}])
@@ -119,13 +88,6 @@ async def test_bad_data_fails_at_the_sender_whatever_the_id(data: Any):
     for connection_id in (ID, "malformed"):
         with pytest.raises(TypeError):
             await send_message_to_websocket(connection_id, data)
-
-
-async def test_a_bad_close_fails_at_the_sender():
-    with pytest.raises(ValueError, match="1005"):
-        await close_websocket_connection(ID, 1005)
-    with pytest.raises(ValueError, match="123 bytes"):
-        await close_websocket_connection(ID, reason="x" * 124)
 
 
 async def test_the_events_are_plain_text_and_numbers(layer: InMemoryChannelLayer):

@@ -5,33 +5,28 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from panther_channels.layers.local import directory as _directory
 from panther_channels.layers.local.directory import Directory
 
 NAME = "01234567"
+_MAX_PATH = 107
 
 
 def test_by_default_it_is_the_projects(settings, tmp_path):
     settings.BASE_DIR = tmp_path
     path = Directory().path
-    assert path == Directory().path
     assert path.startswith("/tmp/panther_channels-")
     settings.BASE_DIR = str(tmp_path / "..") + f"/{tmp_path.name}"
     assert Directory().path == path
     settings.BASE_DIR = tmp_path / "other"
     assert Directory().path != path
     assert not Path(path).exists()
-
-
-def test_without_base_dir(settings):
-    if hasattr(settings, "BASE_DIR"):
-        del settings.BASE_DIR
+    del settings.BASE_DIR
     with pytest.raises(ImproperlyConfigured, match="BASE_DIR, or CHANNEL_LAYERS"):
         Directory()
 
 
 def test_a_path_that_is_too_long_says_what_to_set(folder):
-    longest = folder / ("x" * (_directory._MAX_PATH - len(str(folder)) - 1 - 18))
+    longest = folder / ("x" * (_MAX_PATH - len(f"{folder}//.panther-{NAME}")))
     with Directory(longest).listen(NAME):
         assert Directory(longest).names() == {NAME}
     with pytest.raises(ImproperlyConfigured, match=r'(?s)too long.*\["CONFIG"\]\["directory"\]'):
@@ -46,14 +41,13 @@ def test_without_unix_sockets(monkeypatch, folder):
 
 def test_it_is_made_for_its_user_alone(folder):
     directory = Directory(folder / "new")
-    assert directory.changed() is None
-    assert directory.names() == set()
-    directory.make()
-    directory.make()
+    assert (directory.changed(), directory.names()) == (None, set())
+    for _ in range(2):
+        directory.make()
     assert (folder / "new").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])
 def test_others_can_write(folder, mode):
     folder.chmod(mode)
     directory = Directory(folder)
@@ -62,7 +56,6 @@ def test_others_can_write(folder, mode):
             call()
     folder.chmod(0o755)
     directory.make()
-    folder.chmod(0o700)
 
 
 def test_of_another_user(folder, monkeypatch):
@@ -71,26 +64,20 @@ def test_of_another_user(folder, monkeypatch):
         Directory(folder).make()
 
 
-@pytest.mark.parametrize("kind", ["file", "link"])
-def test_no_directory(folder, kind):
-    path = folder / "x"
-    if kind == "file":
-        path.touch()
-    else:
-        path.symlink_to(folder)
-    with pytest.raises(ImproperlyConfigured, match=r"no directory|can't be made"):
-        Directory(path).make()
-
-
-def test_it_cant_be_made(folder):
-    with pytest.raises(ImproperlyConfigured, match=r"can\'t be made.*Set CHANNEL_LAYERS"):
-        Directory(folder / "missing" / "new").make()
+def test_no_directory(folder):
+    (folder / "file").touch()
+    (folder / "link").symlink_to(folder)
+    for name, problem in (
+        ("file", "can't be made"),
+        ("link", "is no directory"),
+        ("missing/new", r"can't be made.*Set CHANNEL_LAYERS"),
+    ):
+        with pytest.raises(ImproperlyConfigured, match=problem):
+            Directory(folder / name).make()
 
 
 def test_a_socket_is_seen_only_when_it_listens(folder, monkeypatch):
-    directory = Directory(folder)
-    names = []
-    listen = socket.socket.listen
+    directory, names, listen = Directory(folder), [], socket.socket.listen
 
     def watched(self, backlog):
         names.append(directory.names())
@@ -98,31 +85,24 @@ def test_a_socket_is_seen_only_when_it_listens(folder, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "listen", watched)
     with directory.listen(NAME), socket.socket(socket.AF_UNIX) as client:
-        assert names == [set()]
-        assert directory.names() == {NAME}
+        assert (names, directory.names()) == ([set()], {NAME})
         assert Path(directory.path_of(NAME)).stat().st_mode & 0o777 == 0o600
         client.connect(directory.path_of(NAME))
-    directory.remove(NAME)
-    directory.remove(NAME)
+    for _ in range(2):
+        directory.remove(NAME)
     assert directory.names() == set()
 
 
 def test_a_failure_leaves_nothing(folder, monkeypatch):
-    def fail(self, backlog):
-        raise OSError("no")
-
-    monkeypatch.setattr(socket.socket, "listen", fail)
-    with pytest.raises(OSError, match="no"):
+    monkeypatch.setattr(socket.socket, "listen", lambda _self, _backlog: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
         Directory(folder).listen(NAME)
     assert list(folder.iterdir()) == []
 
 
 def test_other_files_are_none_of_its_business(folder):
     directory = Directory(folder)
-    for name in ("gunicorn.pid", "gunicorn.sock", "db.sqlite3", "panther-012345678", ".env"):
+    for name in ("gunicorn.sock", f"panther-{NAME}8", f"x-panther-{NAME}", f".panther-{NAME}"):
         (folder / name).touch()
-    with directory.listen(NAME):
-        assert directory.names() == {NAME}
-    name = directory.new_name()
-    with directory.listen(name):
-        assert directory.names() == {NAME, name}
+    with directory.listen("76543210"):
+        assert directory.names() == {"76543210"}

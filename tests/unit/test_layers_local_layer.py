@@ -1,22 +1,26 @@
 import asyncio
 import gc
 import os
+import socket
 import stat
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
-from channels.exceptions import ChannelFull
 from channels.layers import get_channel_layer
 
 from panther_channels.connections import group_name, new_connection_id
 from panther_channels.layers import LocalChannelLayer
-from panther_channels.layers.local import layer as module
 from panther_channels.layers.local.frames import Kind, encode, pack
 from tests.unit.listener import Listener, named
 from tests.waiting import until
+
+Listen = Callable[[str], Listener]
 
 
 @pytest.fixture
@@ -50,8 +54,28 @@ def test_as_a_setting(settings, folder):
     assert sockets(folder) == []
 
 
+def test_nothing_is_left_to_the_exit_before_there_is_a_layer(folder):
+    code = f"""
+import asyncio, atexit, os
+from panther_channels.layers import LocalChannelLayer
+
+before = atexit._ncallbacks()
+layers = [LocalChannelLayer({str(folder)!r}) for _ in range(2)]
+assert atexit._ncallbacks() == before + 1
+loop = asyncio.new_event_loop()  # as daphne's, which is never closed
+loop.run_until_complete(layers[0].new_channel())
+assert os.listdir({str(folder)!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert sockets(folder) == []
+
+
+# From one process to another
+
+
 async def test_from_here_to_there(layer, other):
-    channel = await layer.new_channel()
+    channel = await layer.new_channel("chat")
+    assert channel == f"chat.{layer.node()}!{channel[-16:]}"
     await layer.group_add("g", channel)
     for number in range(3):
         await other.group_send("g", {"n": number})
@@ -59,20 +83,12 @@ async def test_from_here_to_there(layer, other):
     assert [(await next_of(layer, channel))["n"] for _ in range(4)] == [0, 1, 2, 3]
     await layer.group_discard("g", channel)
     await other.group_send("g", {"n": 4})
-    await other.send(channel, {"n": 5})
-    assert await next_of(layer, channel) == {"n": 5}
-
-
-async def test_a_channel_of_another_process_in_a_group(layer, other):
-    channel = await layer.new_channel("chat")
-    assert channel.startswith("chat.")
-    await other.group_add("g", channel)
-    await other.group_send("g", {"n": 1})
-    assert await next_of(layer, channel) == {"n": 1}
+    await other.group_add("g", channel)  # of another process
+    await other.group_send("g", {"n": 5})
     await other.group_discard("g", channel)
-    await other.group_send("g", {"n": 2})
-    await other.send(channel, {"n": 3})
-    assert await next_of(layer, channel) == {"n": 3}
+    await other.group_send("g", {"n": 6})
+    await other.send(channel, {"n": 7})
+    assert [(await next_of(layer, channel))["n"] for _ in range(2)] == [5, 7]
     with pytest.raises(ValueError, match="belongs to another process"):
         await other.receive(channel)
 
@@ -85,59 +101,19 @@ async def test_who_only_sends_does_not_listen(layer, other, folder):
     assert len(sockets(folder)) == 1
 
 
-async def test_over_capacity_here(folder):
-    layer = LocalChannelLayer(directory=folder, capacity=2)
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    for number in range(2):
-        await layer.send(channel, {"n": number})
-    with pytest.raises(ChannelFull):
-        await layer.send(channel, {"n": 2})
-    await layer.group_send("g", {"n": 2})
-    assert layer.losses.count == 1
-
-
-async def test_a_burst_from_the_same_event_loop_is_not_lost(layer):
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    found: list[int] = []
-
-    async def receive() -> None:
-        while len(found) < 30_000:
-            found.append((await layer.receive(channel))["n"])
-
-    receiving = asyncio.ensure_future(receive())
-    for number in range(30_000):
-        await layer.group_send("g", {"n": number})
-    await asyncio.wait_for(receiving, 10)
-    assert found == list(range(30_000))
-
-
-async def test_members_have_messages_of_their_own(layer):
-    channels = [await layer.new_channel() for _ in range(2)]
-    for channel in channels:
-        await layer.group_add("g", channel)
-    message = {"list": [1]}
-    await layer.group_send("g", message)
-    first, second = [await next_of(layer, channel) for channel in channels]
-    first["list"].append(2)
-    assert (second, message) == ({"list": [1]}, {"list": [1]})
-
-
 async def test_flush_everywhere(layer, other):
     channel = await layer.new_channel()
     await layer.group_add("g", channel)
-    await layer.send(channel, {})
+    await layer.send(channel, {"n": 1})
     await other.flush()
     # The others hear of it a moment later.
     await until(lambda: not layer._nodes().channels.members("g"))
-    await other.group_send("g", {"n": 1})
     await other.send(channel, {"n": 2})
     assert await next_of(layer, channel) == {"n": 2}
 
 
-async def test_channels_that_all_processes_share(layer, folder):
-    """A message in them would have to lie in a file, which others may read."""
+async def test_channels_that_all_processes_share(layer):
+    """A message in them would have to lie in a file."""
     for call in (
         layer.send("tasks", {}),
         layer.receive("tasks"),
@@ -146,148 +122,25 @@ async def test_channels_that_all_processes_share(layer, folder):
     ):
         with pytest.raises(ValueError, match=r"'tasks'.*runworker.*channels_redis\.core"):
             await call
-    await layer.new_channel()
-    assert [stat.S_IMODE(path.lstat().st_mode) for path in folder.iterdir()] == [0o600]
-
-
-@pytest.mark.parametrize("name", ["", "a b", "x" * 100, 5, None])
-async def test_bad_names(layer, name):
-    for call in (
-        layer.send(name, {}),
-        layer.receive(name if isinstance(name, str) else "a b"),
-        layer.group_send(name, {}),
-        layer.group_add(name, "c"),
-        layer.group_add("g", name),
-        layer.group_discard(name, "c"),
-    ):
-        with pytest.raises(TypeError):
-            await call
-
-
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_closing_an_event_loop_leaves_nothing(layer, folder, new_loop):
-    async def use() -> str:
-        channel: str = await layer.new_channel()
-        await layer.group_add("g", channel)
-        await layer.group_send("g", {})
-        assert len(sockets(folder)) == 1
-        return channel
-
-    names = set()
-    for _ in range(3):
-        loop = new_loop()
-        names.add(loop.run_until_complete(use()))
-        loop.close()
-        assert sockets(folder) == []
-    assert len(names) == 3
-    del loop
-    gc.collect()
-    assert len(layer._nodes._found) == 0
-
-
-async def test_an_event_loop_in_another_thread(layer, folder):
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-
-    async def talk() -> Any:
-        there = await layer.new_channel()
-        await layer.group_add("there", there)
-        await layer.group_send("g", {"reply": "there"})
-        return await next_of(layer, there)
-
-    answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(asyncio.run(talk())))
-    thread.start()
-    assert (await next_of(layer, channel)) == {"reply": "there"}
-    await layer.group_send("there", {"n": 1})
-    await asyncio.to_thread(thread.join)
-    assert answers == [{"n": 1}]
-    assert len(sockets(folder)) == 1
-
-
-async def test_a_fork(layer, other, folder):
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    await other.group_send("g", {"n": 1})
-    child = os.fork()
-    if child == 0:  # the child of a running event loop can only start another thread
-        code = 1
-
-        async def send() -> None:
-            await other.group_send("g", {"n": 2})
-            assert len(layer._nodes._found) == 0
-
-        def run() -> None:
-            nonlocal code
-            asyncio.run(send())
-            code = 0
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        thread.join()
-        os._exit(code)
-    _, status = await asyncio.to_thread(os.waitpid, child, 0)
-    assert status == 0
-    await other.group_send("g", {"n": 3})
-    found = [(await next_of(layer, channel))["n"] for _ in range(3)]
-    assert sorted(found) == [1, 2, 3]  # of two senders each has its own order
-    assert len(sockets(folder)) == 1
-
-
-async def test_at_exit(layer, folder):
-    await layer.group_add("g", await layer.new_channel())
-    module._for_all(LocalChannelLayer._exit)
-    assert sockets(folder) == []
-
-
-async def test_a_bound_channel(layer, other):
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    overflow = asyncio.Event()
-    layer.bound_channel(channel, 1000, overflow.set)
-    await layer.group_send("g", {"text": "x" * 2000})
-    assert await next_of(layer, channel) == {"text": "x" * 2000}
-    for _ in range(2):
-        await other.group_send("g", {"text": "x" * 600})
-    await asyncio.wait_for(overflow.wait(), 10)
-    await layer.group_discard("g", channel)
-
-
-async def test_large_messages_from_the_same_event_loop_are_no_overflow(layer):
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    layer.bound_channel(channel, 1024 * 1024, lambda: pytest.fail("overflow"))
-
-    async def receive() -> None:
-        for _ in range(100):
-            await layer.receive(channel)
-
-    receiving = asyncio.ensure_future(receive())
-    for _ in range(100):
-        await layer.group_send("g", {"text": "x" * 50_000})
-    await asyncio.wait_for(receiving, 10)
-    await layer.group_discard("g", channel)
 
 
 # To one connection
 
 
-async def test_a_send_to_a_connection_is_one_write(layer, other):
+async def test_a_send_to_a_connection_is_one_write(layer, listen: Listen):
     """Of sixteen processes, fifteen aren't even connected to."""
-    listeners = [Listener(layer._directory, str(number)) for number in range(16)]
-    group = group_name(f"{named('7')}{'f' * 24}")
-    message = {"text": "x"}
+    others = [listen(str(number)) for number in range(16)]
+    there = others.pop(7)
+    group, channel = group_name(f"{named('7')}{'f' * 24}"), f"specific.{named('7')}!x"
     for _ in range(3):
-        await layer.group_send(group, message)
-    await layer.send(f"specific.{named('7')}!x", message)
-    sent = encode(Kind.GROUP_SEND, group, pack(message))
-    there = listeners.pop(7)
-    assert there.read() == sent * 3 + encode(Kind.SEND, f"specific.{named('7')}!x", pack(message))
-    for listener in listeners:
+        await layer.group_send(group, {"text": "x"})
+    await layer.send(channel, {"text": "x"})
+    payload = pack({"text": "x"})
+    sent = encode(Kind.GROUP_SEND, group, payload) * 3 + encode(Kind.SEND, channel, payload)
+    assert there.read() == sent
+    for listener in others:
         with pytest.raises(BlockingIOError):
             listener.accept()
-    for listener in [there, *listeners]:
-        listener.close()
 
 
 async def test_a_send_to_a_known_node_needs_no_look(layer, other, folder):
@@ -301,28 +154,25 @@ async def test_a_send_to_a_known_node_needs_no_look(layer, other, folder):
     assert [await next_of(layer, channel) for _ in range(2)] == [{"n": 1}, {"n": 2}]
 
 
-async def test_what_is_for_a_connection_here_goes_nowhere_else(layer, directory):
+async def test_what_is_for_a_connection_here_goes_nowhere_else(layer, listen: Listen):
     channel = await layer.new_channel()
     group = group_name(new_connection_id(layer))
-    assert layer.node() == channel[9:17]
     await layer.group_add(group, channel)
-    there = Listener(directory, "there")
+    there = listen("there")
     await layer.group_send(group, {"n": 1})
     assert await next_of(layer, channel) == {"n": 1}
     with pytest.raises(BlockingIOError):
         there.accept()
-    there.close()
 
 
-async def test_a_node_that_is_gone(layer, folder):
+async def test_a_node_that_is_gone(layer, folder, listen: Listen):
     group = group_name(f"{named('a')}{'f' * 24}")
-    await layer.group_send(group, {})  # never there
-    killed = Listener(layer._directory, "a")
-    killed.close()
+    await layer.group_send(group, {})  # it was never there
+    listen("a").close()  # as one that was killed
     for _ in range(2):
         await layer.group_send(group, {})
         assert sockets(folder) == []
-    again = Listener(layer._directory, "a")  # who had been connected, and came back
+    again = listen("a")
     await layer.group_send(group, {})
     again.accept()
     again.close()
@@ -341,25 +191,170 @@ async def test_the_group_of_a_connection_elsewhere(layer, other):
     assert await next_of(layer, channel) == {"n": 1}
 
 
-async def test_who_is_there(layer, other, folder):
+async def test_who_is_there(layer, other):
     assert await layer.nodes("g") == (frozenset(), None)
     here, there = layer.node(), other.node()
     assert await layer.nodes("g") == await other.nodes("g") == ({here, there}, None)
     assert await layer.nodes(group_name(new_connection_id(other))) == ({there}, None)
 
 
-async def test_a_name_that_is_taken(layer, directory, monkeypatch):
+async def test_a_name_that_is_taken(layer, listen: Listen, monkeypatch):
+    listen("taken")
     names = [named("new"), named("taken"), named("taken")]
     monkeypatch.setattr("secrets.token_hex", lambda _size: names.pop())
-    taken = Listener(directory, "taken")
     assert layer.node() == named("new")
-    taken.close()
+
+
+# Bursts
+
+
+@pytest.mark.parametrize(("count", "size"), [(30_000, 1), (100, 50_000)])
+async def test_a_burst_from_the_same_event_loop_is_not_lost(layer, count, size):
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    layer.bound_channel(channel, 1024 * 1024, lambda: pytest.fail("overflow"))
+
+    async def receive() -> list[int]:
+        return [(await layer.receive(channel))["n"] for _ in range(count)]
+
+    receiving = asyncio.ensure_future(receive())
+    for number in range(count):
+        await layer.group_send("g", {"n": number, "text": "x" * size})
+    assert await asyncio.wait_for(receiving, 10) == list(range(count))
+
+
+async def test_a_sender_gives_others_their_turn(layer, listen: Listen):
+    listen("a")
+    turns: list[int] = []
+    asyncio.get_running_loop().call_soon(turns.append, 1)
+    for _ in range(100):
+        await layer.group_send("g", {})
+    assert turns
+
+
+# What a socket can meet
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff" * 8, encode(Kind.GROUP_ADD, "c", b"\xff"), encode(Kind.FLUSH, "")[:-1]]
+)
+async def test_garbage_ends_that_connection_alone(layer, folder, garbage, caplog):
+    channel = await layer.new_channel()
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    for client, end in zip(clients, (garbage, b""), strict=True):
+        client.connect(str(folder / f"panther-{layer.node()}"))
+        client.sendall(encode(Kind.SEND, channel, pack({"n": 1})) + end)
+        client.setblocking(False)
+        assert await next_of(layer, channel) == {"n": 1}
+    if garbage in encode(Kind.FLUSH, ""):  # half a frame may still become one
+        clients[0].shutdown(socket.SHUT_WR)
+    else:
+        assert "can't read" in caplog.text
+    assert await asyncio.get_running_loop().sock_recv(clients[0], 1) == b""
+    clients[1].sendall(encode(Kind.SEND, channel, pack({"n": 2})))
+    assert await next_of(layer, channel) == {"n": 2}
+    for client in clients:
+        client.close()
+
+
+async def test_a_socket_that_was_cleaned_away_comes_back(layer, other, folder, monkeypatch):
+    monkeypatch.setattr("panther_channels.layers.local.node._LOOK_AFTER", 0.01)
+    channel = await layer.new_channel()
+    path = folder / f"panther-{layer.node()}"
+    path.unlink()
+    folder.rmdir()
+    await until(path.exists)
+    await other.send(channel, {"n": 1})
+    assert await next_of(layer, channel) == {"n": 1}
+    folder.chmod(0o777)
+    path.unlink()
+    await asyncio.sleep(0.05)
+    assert not path.exists()
+    folder.chmod(0o700)
+    await until(path.exists)
+
+
+async def test_out_of_file_descriptors(layer, other, monkeypatch, caplog):
+    monkeypatch.setattr("panther_channels.layers.local.node._ACCEPT_AGAIN", 0.01)
+    accept, failures = socket.socket.accept, [OSError(24, "Too many open files")]
+
+    def fail(self):
+        if failures:
+            raise failures.pop()
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", fail)
+    channel = await layer.new_channel()
+    await other.send(channel, {"n": 1})
+    assert await next_of(layer, channel) == {"n": 1}
+    assert "can't accept" in caplog.text
+
+
+# The end
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_closing_an_event_loop_leaves_nothing(layer, folder, new_loop):
+    async def use() -> str:
+        await layer.group_add("g", await layer.new_channel())
+        await layer.group_send("g", {})
+        assert [stat.S_IMODE(path.lstat().st_mode) for path in folder.iterdir()] == [0o600]
+        client.connect(str(folder / f"panther-{layer.node()}"))
+        await asyncio.sleep(0)  # it is accepted
+        return str(layer.node())
+
+    names = set()
+    for _ in range(3):
+        client = socket.socket(socket.AF_UNIX)
+        loop = new_loop()
+        names.add(loop.run_until_complete(use()))
+        loop.close()
+        assert sockets(folder) == []
+        assert client.recv(1) == b""
+        client.close()
+    assert len(names) == 3
+    del loop
+    gc.collect()
+    assert len(layer._nodes._found) == 0
+
+
+async def test_a_fork(layer, other, folder):
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await other.group_send("g", {"n": 1})
+    assert await next_of(layer, channel) == {"n": 1}
+    node, peers = layer._nodes(), other._nodes().peers
+    inherited = [node._listener, *node._connections, *[p._socket for p in peers._peers.values()]]
+    assert len(inherited) == 3
+    child = os.fork()
+    if child == 0:  # the child of a running event loop can only start another thread
+        code = 1
+
+        async def send() -> None:
+            await other.group_send("g", {"n": 2})
+            assert len(layer._nodes._found) == 0
+            assert [each.fileno() for each in inherited] == [-1, -1, -1]
+
+        def run() -> None:
+            nonlocal code
+            asyncio.run(send())
+            code = 0
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        os._exit(code)
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    assert status == 0
+    await other.group_send("g", {"n": 3})
+    assert sorted([(await next_of(layer, channel))["n"] for _ in range(2)]) == [2, 3]
+    assert len(sockets(folder)) == 1
 
 
 async def test_a_released_channel_is_forgotten(layer):
     channel = await layer.new_channel()
     await layer.group_add("g", channel)
     await layer.send(channel, {})
-    await layer.release(channel)
-    await layer.release(channel)
+    for _ in range(2):
+        await layer.release(channel)
     assert (layer._nodes().channels._mailboxes, layer._nodes().channels._groups) == ({}, {})

@@ -5,21 +5,22 @@ import pytest
 from tests.unit.listener import named
 
 
-async def test_nobody_is_there(peers, directory, folder):
-    await peers.broadcast(b"1")
-    folder.rmdir()
-    await peers.broadcast(b"1")
-    await peers.post(named("a"), b"1")
-    folder.mkdir(mode=0o700)
-
-
 async def test_everybody_but_oneself(peers, listen):
+    await peers.broadcast(b"0")
     listen("own")
     a, b = listen("a"), listen("b")
     await peers.broadcast(b"1")
     await peers.post(named("b"), b"2")
     await peers.post(named("nobody"), b"3")
     assert (a.read(), b.read()) == (b"1", b"12")
+    assert peers.names() == {named("a"), named("b")}
+
+
+async def test_without_a_directory(peers, folder):
+    folder.rmdir()
+    await peers.broadcast(b"1")
+    await peers.post(named("a"), b"1")
+    folder.mkdir(mode=0o700)
 
 
 async def test_who_comes_later_is_seen(peers, listen):
@@ -31,15 +32,10 @@ async def test_who_comes_later_is_seen(peers, listen):
 
 async def test_the_directory_is_read_only_when_it_changes(peers, listen, directory, monkeypatch):
     listen("a")
-    past = time.time_ns() - 10_000_000_000
+    reads, past = [], time.time_ns() - 10_000_000_000
+    names = directory.names
     monkeypatch.setattr(directory, "changed", lambda: past)
-    reads = []
-
-    def names() -> set[str]:
-        reads.append(1)
-        return {named("a")}
-
-    monkeypatch.setattr(directory, "names", names)
+    monkeypatch.setattr(directory, "names", lambda: reads.append(1) or names())
     for _ in range(3):
         await peers.broadcast(b"x")
     assert len(reads) == 1
@@ -64,19 +60,22 @@ async def test_who_was_killed_is_removed(peers, listen, directory, folder):
     assert directory.names() == {named("alive")}
 
 
-async def test_a_socket_that_was_replaced(peers, listen):
+@pytest.mark.parametrize("is_broadcast", [True, False])
+async def test_a_socket_that_was_replaced(peers, listen, is_broadcast):
     first = listen("a")
     await peers.broadcast(b"1")
     first.accept()
     first.close()
     second = listen("a")
-    await peers.broadcast(b"2")
+    await (peers.broadcast(b"2") if is_broadcast else peers.post(named("a"), b"2"))
     assert second.read() == b"2"
 
 
 async def test_a_directory_that_is_not_safe(peers, listen, folder):
     listen("a")
+    peers.look()
     folder.chmod(0o777)
-    with pytest.raises(Exception, match="written to by others"):
-        await peers.broadcast(b"1")
+    for call in (peers.broadcast(b"1"), peers.post(named("a"), b"1")):
+        with pytest.raises(Exception, match="written to by others"):
+            await call
     folder.chmod(0o700)

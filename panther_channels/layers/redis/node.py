@@ -108,8 +108,11 @@ class Node:
             await self._publish(self._address_of_group(group), payload)
 
     async def subscribers(self, group: str) -> int:
-        """How many event loops have members of a group that is none of a connection."""
-        address = self._address_of_group(group)
+        """How many event loops have members of a group; of that of a connection, one or none."""
+        if _is_of_connection(group):
+            address = self._address_of(group[len(_CONNECTION) :][:8])
+        else:
+            address = self._address_of_group(group)
         return await self._shard(address).subscribers(address)
 
     async def flush(self) -> None:
