@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.layers._frames import Decoder, FrameError, Kind, encode, unpack
-from tests.faults import wire
+from tests import wire
 from tests.servers import SERVER_NAMES, Server, ServerName
 
 HARM = ("Traceback", "CRITICAL", "never retrieved", "Unhandled")
@@ -154,9 +154,10 @@ frames = st.lists(
     st.builds(wire.close, st.integers(0, 65535), odd_bytes)
     | st.builds(
         wire.frame,
-        *(st.integers(0, 15), st.binary(max_size=140)),
-        head=st.sampled_from([0x80] * 4 + [0, 0x40, 0xC0, 0xF0]),
-        mask=st.booleans(),
+        *(st.binary(max_size=140), st.integers(0, 15)),
+        fin=st.sampled_from([True] * 4 + [False]),
+        extension_bits=st.sampled_from([0] * 4 + [4, 7]),
+        is_masked=st.booleans(),
         size=st.sampled_from([-1] * 6 + [0, 130, 70000, 2**63 - 1, 2**64 - 1]),
     )
     | st.binary(max_size=40),

@@ -19,8 +19,8 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.conftest import StartServer
-from tests.faults.raw import BINARY, CLOSE, PING, PONG, TEXT, RawClient, deflated, frame, raw_client
 from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
+from tests.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, RawClient, deflated, frame, raw_client
 
 pytestmark = pytest.mark.faults
 
@@ -359,7 +359,7 @@ async def test_a_flood_of_compressed_messages(name: ServerName, server: Server):
         if not client.deflates:
             assert name == "daphne"
             return
-        data = frame(deflated(b"x" * 16_000), is_compressed=True) * 12_000
+        data = frame(deflated(b"x" * 16_000), extension_bits=4) * 12_000
         async with Peak(server) as peak:
             assert await asyncio.to_thread(client.flood, data, 0.5, len(data)) == len(data)
             async with connect(f"{server.ws_url}/id") as neighbour:
@@ -374,7 +374,7 @@ def test_a_burst_is_handled_whole_and_in_order(deflate: bool, server: Server):
         sizes, burst = range(1000, 2000), b""
         for size in sizes:
             data = deflated(b"x" * size) if client.deflates else b"x" * size
-            burst += frame(data, is_compressed=client.deflates) + frame(b"", PING) * (size % 2)
+            burst += frame(data, extension_bits=4 * client.deflates) + frame(b"", PING) * (size % 2)
         client.socket.sendall(burst)
         frames = [client.receive() for _ in range(1500)]
         assert [int(data) for kind, data in frames if kind == TEXT] == list(sizes)
@@ -509,9 +509,9 @@ async def test_what_comes_behind_a_fault_is_not_kept(server: Server):
         assert client.closed()[0] in {1002, 1009}
 
 
-def halves(data: bytes, *, is_compressed: bool = False) -> bytes:
+def halves(data: bytes, *, extension_bits: int = 0) -> bytes:
     middle = len(data) // 2
-    return frame(data[:middle], BINARY, fin=False, is_compressed=is_compressed) + frame(
+    return frame(data[:middle], BINARY, fin=False, extension_bits=extension_bits) + frame(
         data[middle:], 0
     )
 
@@ -522,10 +522,10 @@ EXACTLY = {
     "the most fragments": frame(b"", BINARY, fin=False)
     + frame(b"x" * 205, 0, fin=False) * 5112
     + frame(b"x" * (LIMIT - 205 * 5112), 0),
-    "compressed": frame(deflated(b"x" * LIMIT), BINARY, is_compressed=True),
-    "incompressible": frame(deflated(RANDOM), BINARY, is_compressed=True),
-    "compressed fragments": halves(deflated(RANDOM), is_compressed=True),
-    "an empty last fragment": frame(deflated(RANDOM), BINARY, fin=False, is_compressed=True)
+    "compressed": frame(deflated(b"x" * LIMIT), BINARY, extension_bits=4),
+    "incompressible": frame(deflated(RANDOM), BINARY, extension_bits=4),
+    "compressed fragments": halves(deflated(RANDOM), extension_bits=4),
+    "an empty last fragment": frame(deflated(RANDOM), BINARY, fin=False, extension_bits=4)
     + frame(b"", 0),
 }
 
@@ -542,7 +542,7 @@ def test_exactly_the_largest_message(case: str, name: ServerName, server: Server
         assert client.receive() == (TEXT, b"%d" % LIMIT)
         if is_compressed:
             data = deflated(RANDOM + b"x")
-            client.socket.sendall(frame(data, BINARY, is_compressed=True))
+            client.socket.sendall(frame(data, BINARY, extension_bits=4))
         else:
             client.socket.sendall(halves(RANDOM + b"x"))
         assert client.closed() == (1009, TOO_LARGE)
@@ -558,7 +558,7 @@ def test_a_stream_that_ends_with_its_message(name: ServerName, server: Server):
         for size in (3, 4):
             stream = zlib.compressobj(wbits=-12)
             data = stream.compress(b"x" * size) + stream.flush() + b"\0"
-            client.socket.sendall(frame(data, is_compressed=True))
+            client.socket.sendall(frame(data, extension_bits=4))
             assert client.receive() == (TEXT, b"%d" % size)
 
 

@@ -26,10 +26,9 @@ from panther_channels.layers._frames import Kind, encode, pack
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.faults import fuzz
-from tests.faults.raw import raw_client
-from tests.faults.wire import REQUEST, close, exchange, frame, request
 from tests.layers import default_layer
 from tests.servers import Server, ServerName
+from tests.wire import CLOSE, CONTINUATION, PING, UPGRADE, close, exchange, frame, raw_client, request
 
 pytestmark = [
     pytest.mark.faults,
@@ -104,23 +103,21 @@ CLOSES = {
     "too long a reason": struct.pack(">H", 4000) + b"x" * 124,
 }
 FRAMES = {
-    **{f"close with {name}": frame(8, payload) for name, payload in CLOSES.items()},
-    "bad text": frame(1, b"\xff"),
-    "bad text, and a close": frame(1, b"\xff") + close(1000),
-    "a surrogate": frame(1, b"\xed\xa0\x80"),
-    "no mask": frame(1, b"hi", mask=False),
-    "a large ping": frame(9, b"x" * 126),
-    "a ping in parts": frame(9, b"x", head=0),
-    "a bit of an extension": frame(1, b"x", head=0xC0),
-    "an unknown opcode": frame(3, b"x"),
-    "an unknown control frame": frame(11, b"x"),
-    "a continuation of nothing": frame(0, b"x"),
-    "a message in another": frame(1, b"a", head=0) + frame(1, b"b"),
-    "the largest size": frame(1, size=2**64 - 1),
+    **{f"close with {name}": frame(payload, CLOSE) for name, payload in CLOSES.items()},
+    "bad text": frame(b"\xff"),
+    "bad text, and a close": frame(b"\xff") + close(1000),
+    "a surrogate": frame(b"\xed\xa0\x80"),
+    "no mask": frame(b"hi", is_masked=False),
+    "a large ping": frame(b"x" * 126, PING),
+    "a ping in parts": frame(b"x", PING, fin=False),
+    "a bit of an extension": frame(b"x", extension_bits=4),
+    "an unknown opcode": frame(b"x", 3),
+    "an unknown control frame": frame(b"x", 11),
+    "a continuation of nothing": frame(b"x", CONTINUATION),
+    "a message in another": frame(b"a", fin=False) + frame(b"b"),
+    "the largest size": frame(size=2**64 - 1),
     "zeros": bytes(100),
 }
-
-
 # What comes behind a handshake, before it is answered.
 BEHIND = {
     "two bytes": b"\xff\xff",
@@ -128,8 +125,8 @@ BEHIND = {
     "a bit of an extension": FRAMES["a bit of an extension"],
     "another request": request(b"/ws/echo"),
     "half a request": b"GET /",
-    "bad text": frame(1, b"\xff"),
-    "too large": frame(1, size=2**40),
+    "bad text": frame(b"\xff"),
+    "too large": frame(size=2**40),
     "a close": close(1000),
 }
 
@@ -182,14 +179,13 @@ def test_a_websocket_has_the_path_of_http(
         pytest.skip("an option of uvicorn")
     server = start_server(server_name, "tests.faults.paths:application", args=args)
 
-    def seen(target: str, **headers: bytes) -> Any:
+    def seen(target: str, **headers: str) -> Any:
         client = http.client.HTTPConnection(server.host, server.port, timeout=SECONDS)
         client.request("GET", target, headers=headers)
         with contextlib.closing(client), client.getresponse() as response:
             return json.load(response)
 
-    upgrade = {name.decode(): value for name, value in REQUEST.items() if name != b"Host"}
-    found = {target: (seen(target, **upgrade), seen(target)) for target in TARGETS}
+    found = {target: (seen(target, **UPGRADE), seen(target)) for target in TARGETS}
     assert {target: pair for target, pair in found.items() if pair[0] != pair[1]} == {}
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.raw import CLOSE, RawClient, frame, raw_client
 from tests.faults.test_flow import GROWTH, MB, Peak
-from tests.faults.wire import request
 from tests.servers import Server, ServerName
+from tests.wire import CLOSE, CONTINUATION, RawClient, frame, raw_client, request
 
 pytestmark = pytest.mark.faults
 
@@ -86,7 +85,7 @@ def test_who_is_told_what_it_did_wrong_and_answers(server: Server, trust: ssl.SS
     with raw_client(server, "/count", tls=trust) as client:
         client.receive()
         client.send(b"", fin=False)
-        client.socket.sendall(frame(b"x" * 16_000, 0, fin=False) * 400)
+        client.socket.sendall(frame(b"x" * 16_000, CONTINUATION, fin=False) * 400)
         assert client.closed() == (1009, "a message has 1048576 bytes at most")
         client.socket.settimeout(3)
         client.send(b"\x03\xf1", CLOSE)
