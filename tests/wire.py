@@ -78,7 +78,14 @@ class RawClient:
         deflate: whether it offers to compress; `deflates` tells whether the server agreed.
         is_waiting: whether it waits for the answer, or leaves that to `open()`.
         timeout: seconds for everything that it waits for.
+
+    Attributes:
+        chunk: bytes that it reads at once.
+        pause: seconds before each time.
     """
+
+    chunk = 65536
+    pause = 0.0
 
     def __init__(
         self,
@@ -133,8 +140,9 @@ class RawClient:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
-    def _read(self, size: int = 65536) -> bytes:
-        if not (data := self.socket.recv(size)):
+    def _read(self) -> bytes:
+        time.sleep(self.pause)
+        if not (data := self.socket.recv(self.chunk)):
             raise EOFError
         return data
 

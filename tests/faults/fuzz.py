@@ -1,22 +1,20 @@
-"""Random input: `python -m tests.faults.fuzz frames|node|handshake [daphne|uvicorn] --minutes 10`.
+"""Random input, for as many seconds as FUZZ_SECONDS says: `pytest tests/faults -k fuzzed`.
 
 Ends with an exception, and the latest inputs, at the first that does harm.
 """
 
-import argparse
 import asyncio
 import contextlib
 import itertools
-import logging
+import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgpack
-from django.conf import settings as django_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import ClientConnection, connect
@@ -24,7 +22,7 @@ from websockets.sync.client import ClientConnection, connect
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.layers._frames import Decoder, FrameError, Kind, encode, unpack
 from tests import wire
-from tests.servers import SERVER_NAMES, Server, ServerName
+from tests.servers import Server
 
 HARM = ("Traceback", "CRITICAL", "never retrieved", "Unhandled")
 
@@ -92,25 +90,28 @@ class Live:
         self._runner.run(self._check(data))
 
     async def _check(self, data: bytes) -> None:
-        name = self._channel.partition("!")[0].rpartition(".")[2]
-        _, writer = await asyncio.open_unix_connection(f"{self._directory}/{name}")
-        writer.write(data)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        for path in Path(self._directory).glob("panther-*"):  # noqa: ASYNC240 - a test
+            await write_to(str(path), data)
         await asyncio.sleep(0.001)  # it is read, and may have emptied everything
         await self._layer.group_add("others", self._channel)
         await self._sender.group_send("others", {"type": "intact"})
         async with asyncio.timeout(10):
             while True:
-                try:
+                with contextlib.suppress(ValueError):  # a payload that is no message
                     if await self._layer.receive(self._channel) == {"type": "intact"}:
                         return
-                except ValueError:  # a payload that is no message
-                    continue
 
     def close(self) -> None:
         self._runner.close()
+
+
+async def write_to(path: str, data: bytes) -> None:
+    """Write to a socket of the local layer."""
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(data)
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
 
 
 # Handshakes
@@ -207,9 +208,13 @@ class Handshakes:
         self._log.close()
 
 
-def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any], seconds: float) -> int:
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "3"))
+_LEAST = 60
+
+
+def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any]) -> int:
     """Calls it with random inputs for a while, and 60 times at least; how often."""
-    count, end = 0, time.monotonic() + seconds
+    count, end = 0, time.monotonic() + SECONDS
 
     # Without shrinking: what did the harm may be an input before the last.
     @settings(
@@ -231,63 +236,29 @@ def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any], seconds: fl
     return count
 
 
-_LEAST = 60
-
 cuts = st.lists(st.integers(0, 300), max_size=5)
 
 
-def fuzz_frames(seconds: float) -> int:
+def fuzz_frames() -> int:
     """The decoder."""
-    return run(check_frames, streams, cuts, seconds=seconds)
+    return run(check_frames, streams, cuts)
 
 
-def fuzz_node(seconds: float) -> int:
+def fuzz_node() -> int:
     """A live layer."""
     with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as directory:
         live = Live(f"{directory}/l")
         try:
-            return run(live.check, streams, cuts, seconds=seconds)
+            return run(live.check, streams, cuts)
         finally:
             live.close()
 
 
-def fuzz_handshake(server: Server, seconds: float) -> int:
+def fuzz_handshake(server: Server) -> int:
     """A server of tests/project."""
     with connect(f"{server.ws_url}/ws/echo") as neighbour:
         handshaking = Handshakes(server, neighbour)
         try:
-            return run(handshaking.check, handshakes, frames, seconds=seconds)
+            return run(handshaking.check, handshakes, frames)
         finally:
             handshaking.close()
-
-
-def _served(name: ServerName, log_path: Path) -> Iterator[Server]:
-    env = {
-        "DJANGO_SETTINGS_MODULE": "tests.project.settings",
-        "LOCAL_LAYER": f"{log_path.parent}/l",
-    }
-    with Server(name, "tests.project.asgi:application", log_path=log_path, env=env) as server:
-        yield server
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["frames", "node", "handshake"])
-    parser.add_argument("server", choices=SERVER_NAMES, nargs="?", default="daphne")
-    parser.add_argument("--minutes", type=float, default=10)
-    options = parser.parse_args()
-    seconds = options.minutes * 60
-    if options.what == "handshake":
-        with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as folder:
-            for server in _served(options.server, Path(folder, "log")):
-                count = fuzz_handshake(server, seconds)
-    else:
-        django_settings.configure()
-        # Each garbage is a line of the log, which is seen once.
-        logging.disable(logging.ERROR)
-        count = {"frames": fuzz_frames, "node": fuzz_node}[options.what](seconds)
-    print(f"{count:,} inputs, no harm")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()
