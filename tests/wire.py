@@ -70,7 +70,7 @@ class RawClient:
 
     Args:
         server: the server.
-        target: of the request.
+        target: of the request, or all of the request.
         lines: more lines of the request.
         behind: what is sent with the request.
         receive_buffer: bytes that the system takes for it; 0 lets the system choose.
@@ -90,7 +90,7 @@ class RawClient:
     def __init__(
         self,
         server: Server,
-        target: str,
+        target: str | bytes,
         *,
         lines: Sequence[bytes] = (),
         behind: bytes = b"",
@@ -109,7 +109,8 @@ class RawClient:
             self.socket = tls.wrap_socket(self.socket, server_hostname="example.com")
         if deflate:
             lines = [*lines, b"Sec-WebSocket-Extensions: permessage-deflate"]
-        self.socket.sendall(request(target.encode(), *lines) + behind)
+        opening = request(target.encode(), *lines) if isinstance(target, str) else target
+        self.socket.sendall(opening + behind)
         self.buffer = b""
         self._inflate = zlib.decompressobj(wbits=-15)
         if is_waiting:
@@ -126,7 +127,7 @@ class RawClient:
         while b"\r\n\r\n" not in self.buffer:
             self.buffer += self._read()
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
-        return head.decode()
+        return head.decode("latin-1")
 
     def rest(self) -> bytes:
         """All that comes until the end."""
@@ -203,7 +204,7 @@ class RawClient:
 
 
 @contextlib.contextmanager
-def raw_client(server: Server, target: str, **options: Any) -> Iterator[RawClient]:
+def raw_client(server: Server, target: str | bytes, **options: Any) -> Iterator[RawClient]:
     client = RawClient(server, target, **options)
     try:
         yield client
@@ -212,33 +213,24 @@ def raw_client(server: Server, target: str, **options: Any) -> Iterator[RawClien
 
 
 def exchange(
-    port: int,
-    opening: bytes,
-    frames: bytes = b"",
-    *,
-    hang_up: bool = False,
-    timeout: float = 10.0,
+    server: Server, opening: bytes, frames: bytes = b"", *, hang_up: bool = False
 ) -> bytes:
     """Sends a request, and after its answer some frames; what came until the end or the answer.
 
     Raises:
         TimeoutError: nothing came, or no end where frames were sent.
     """
-    answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as client:
+    with raw_client(server, opening, is_waiting=False, timeout=10.0) as client:
+        answer = b""
         try:
-            client.sendall(opening)
-            while b"\r\n\r\n" not in answer:
-                if not (data := client.recv(65536)):
-                    return answer
-                answer += data
+            answer = client.head().encode("latin-1")
             if frames:
-                client.sendall(frames)
+                client.socket.sendall(frames)
                 if hang_up:
-                    client.shutdown(socket.SHUT_WR)
-                while data := client.recv(65536):
-                    answer += data
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise  # anything else is an end, too
-    return answer
+                    client.socket.shutdown(socket.SHUT_WR)
+                client.rest()
+        except TimeoutError:
+            raise
+        except (EOFError, OSError):
+            pass  # it is an end, too
+        return answer + client.buffer

@@ -184,7 +184,7 @@ class Handshakes:
             return
         self._latest.append((opening, data))
         # Who is promised more bytes waits for them, until there can be none.
-        answer = wire.exchange(self._server.port, opening, data + wire.close(1000), hang_up=True)
+        answer = wire.exchange(self._server, opening, data + wire.close(1000), hang_up=True)
         assert answer.partition(b"\r\n")[0].split()[1:2] != [b"500"], self._report(answer)
         new = self._log.read()
         assert not any(word in new for word in HARM), self._report(new.encode())

@@ -154,7 +154,7 @@ def server(server_name: ServerName, start_server: StartServer, folder: Path) -> 
 
 async def answered(server: Server, opening: bytes) -> int:
     """The status of an answer."""
-    answer = await asyncio.to_thread(exchange, server.port, opening)
+    answer = await asyncio.to_thread(exchange, server, opening)
     found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
     return int(found[1]) if found else 0  # hung up
 
@@ -216,7 +216,7 @@ async def test_frames(server: Server):
     async with connect(f"{server.ws_url}/ws/echo") as neighbour:
         before = await tasks(server)
         for name, data in FRAMES.items():
-            answer = await asyncio.to_thread(exchange, server.port, request(b"/ws/obey"), data)
+            answer = await asyncio.to_thread(exchange, server, request(b"/ws/obey"), data)
             assert answer.startswith(b"HTTP/1.1 101"), name
             await neighbour.send(name)
             assert await neighbour.recv() == name

@@ -284,7 +284,9 @@ def mends() -> Iterable[Mend]:
     large = frame(bytes(1000), BINARY, size=30 * MB)
     reset = ["no close *", "end"]
     yield Mend("too large", [ACCEPT], ["close 1009 *"], reset, frames=large)
-    yield Mend("no mask", [ACCEPT], ["close 1002 *"], reset, frames=frame(b"x", is_masked=False))
+    unmasked, long_ping = frame(b"x", is_masked=False), frame(b"x" * 126, PING)
+    for name, data in (("mask", unmasked), ("ping", long_ping), ("opcode", frame(b"x", 3))):
+        yield Mend(f"bad {name}", [ACCEPT], ["close 1002 *"], reset, frames=data)
     trace, bad = ["log *Traceback*"], frame(b"\xff")
     yield Mend("bad text", [ACCEPT], ["close 1007 *"], reset, frames=bad)
     seen = ["log INFO: * Invalid UTF-8 sequence*", "no log *Traceback*"]
@@ -362,7 +364,7 @@ def answered(client: RawClient, mend: Mend) -> Iterator[str]:
     first, *headers = client.head().split("\r\n")
     yield f"status {first.partition(' ')[2]}"
     for name, _, value in (header.partition(":") for header in headers):
-        yield f"{name.lower()}: {value.strip()}"
+        yield f"{name.lower()}: {value.strip().encode('latin-1').decode()}"
     if " 101 " not in first:
         yield f"body {client.rest().decode()}"
     elif mend.leaves:
