@@ -1,5 +1,6 @@
 """One client that doesn't read, or writes without end: the process and its neighbours bear it."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,8 +19,10 @@ from typing import Any, Self
 import pytest
 from websockets.sync.client import connect
 
+from panther_channels.layers import LocalChannelLayer
+from panther_channels.websocket import close_websocket_connection
 from tests.conftest import StartServer
-from tests.faults.conftest import manage_site
+from tests.layers import default_layer
 from tests.servers import ROOT, Server, ServerName
 from tests.wire import (
     BINARY,
@@ -170,7 +173,8 @@ def is_reset(client: RawClient) -> bool:
 
 
 def close_from_outside(server: Server, connection_id: str) -> None:
-    manage_site(server, "websocket", "close", connection_id, "--code", "4000")
+    with default_layer(LocalChannelLayer(directory=server.env["LOCAL_LAYER"])):
+        asyncio.run(close_websocket_connection(connection_id, 4000))
 
 
 def check_ended(server: Server, code: int, warning: str = "") -> None:
@@ -222,7 +226,7 @@ def test_a_handler_that_sends_to_a_client_that_never_reads(start: Start):
 
 def test_a_stuck_client_is_closed_from_outside(start: Start):
     """Nothing has to come to the help of who waits in `send()`; what waits is dropped in time."""
-    server = start(WS_SEND_TIMEOUT=6)
+    server = start(WS_SEND_TIMEOUT=3)
     with pushed(server) as (stuck, stuck_id):
         close_from_outside(server, stuck_id)
         check_ended(server, 4000)

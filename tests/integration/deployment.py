@@ -79,7 +79,17 @@ class Site:
         assert (done.returncode, done.stderr) == (0, ""), done
 
 
-class Unit(Process):
+class Logged(Process):
+    """A process whose log says when it is ready: it has `ready` in it, `count` times."""
+
+    ready: str
+    count = 1
+
+    def _is_ready(self) -> bool:
+        return self.log.count(self.ready) >= self.count
+
+
+class Unit(Logged):
     """What a unit starts, running as long as the context lasts.
 
     Args:
@@ -109,7 +119,7 @@ class Unit(Process):
         }
         unit = _service(read(name, {**paths, **port, **(replacements or {})}))
         self.unit = unit
-        self._ready, self._count = ready, count
+        self.ready, self.count = ready, count
         fd = -1 if listener is None else listener.fileno()
         launch = (sys.executable, "-I", "-S", str(_LAUNCH), unit["LimitNOFILE"], str(fd))
         command = (*launch, *shlex.split(unit["ExecStart"]))
@@ -118,9 +128,6 @@ class Unit(Process):
         folder = Path(unit["WorkingDirectory"])
         super().__init__(command, log_path=log_path, env=env, cwd=folder)
         self.pass_fds = () if listener is None else (fd,)
-
-    def _is_ready(self) -> bool:
-        return self.log.count(self._ready) >= self._count
 
     def stop(self) -> int:
         """Stops it as systemd does; longer than TimeoutStopSec is an error."""

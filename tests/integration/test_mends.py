@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -75,7 +75,7 @@ class Mend(NamedTuple):
     """A connection, and the lines in which it is told; "*" stands for any text, "no " for none."""
 
     name: str
-    steps: Sequence[object]
+    steps: Sequence[Any]
     seen: Sequence[str]
     daphne: Sequence[str] = ()  # alone
     uvicorn: Sequence[str] = ()
@@ -85,9 +85,10 @@ class Mend(NamedTuple):
     frames: bytes = b""  # sent when it is open
     path: str = "{}"
     leaves: bool = False
-    args: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - nobody changes it
+    args: Mapping[str, tuple[str, ...]] = {}
 
 
+Rows = Iterator[Mend]
 DAPHNE: tuple[ServerName, ...] = ("daphne",)
 UVICORN: tuple[ServerName, ...] = ("uvicorn",)
 RAISED = ["raised ValueError: *", "text open"]
@@ -120,27 +121,20 @@ DISORDER: list[tuple[list[Any], str]] = [
 FRAGMENTS = frame(b"", BINARY, fin=False) + frame(b"", CONTINUATION, fin=False) * 67_000
 
 
-def mends() -> Iterable[Mend]:
-    # Half a handshake
+def handshakes() -> Rows:
     for header, data in itertools.product(BODIES, (b"", b"0123456789")):
         row = Mend(f"{header!r} {data!r}", [ACCEPT], ["status 400*"], on=DAPHNE, lines=[header])
         alone = [] if data else ["nothing"]
         yield row._replace(behind=data, daphne=alone)
     yield Mend("an empty body", [ACCEPT, OPEN], ["text open"], lines=[b"Content-Length: 0"])
-    yield Mend(
-        *("a long line", [ACCEPT], ["status 431*"], [], ["nothing"]),
-        on=UVICORN,
-        lines=[b"X: " + b"a" * 9000],
-    )
-    yield Mend(
-        *("many headers", [ACCEPT], ["status 431*"], [], ["nothing"]),
-        on=UVICORN,
-        lines=[b"X: a"] * 130,
-    )
+    for name, lines in (("a long line", [b"X: " + b"a" * 9000]), ("headers", [b"X: a"] * 130)):
+        row = Mend(name, [ACCEPT], ["status 431*"], on=UVICORN, lines=lines)
+        yield row._replace(uvicorn=["nothing"])
 
-    # Close codes and reasons
+
+def closes() -> Rows:
     for code in LEGAL_CODES:
-        steps = [ACCEPT, closing(code=code, reason="bye é")]
+        steps: list[Any] = [ACCEPT, closing(code=code, reason="bye é")]
         yield Mend(f"close {code}", steps, [f"close {code} bye é", f"disconnect {code} *", "end"])
     for fields in ({}, {"code": None, "reason": None}, {"reason": ""}):
         on = DAPHNE if "code" in fields else SERVER_NAMES
@@ -163,7 +157,8 @@ def mends() -> Iterable[Mend]:
         yield Mend(f"close {reason!r}", steps, seen, on=DAPHNE)
     yield Mend("a close before accept", [closing(code=1008, reason="no")], ["status 403*"])
 
-    # Accept
+
+def accepts() -> Rows:
     seen = [
         "set-cookie: one=1; Path=/",
         "set-cookie: two=2",
@@ -173,9 +168,9 @@ def mends() -> Iterable[Mend]:
     ]
     yield Mend("accept headers", [accept(*GOOD_HEADERS), OPEN], seen, ["no x-name: *", "text open"])
     for header in BAD_HEADERS:
-        steps = [accept((b"x-good", b"1"), header), ACCEPT, OPEN]
+        steps: list[Any] = [accept((b"x-good", b"1"), header), ACCEPT, OPEN]
         seen = ["raised *Error: *", "text open", "no x-good: *", "no b: *"]
-        yield Mend(f"accept {header}", steps, seen, on=DAPHNE)
+        yield Mend(f"accept {header!r}", steps, seen, on=DAPHNE)
     steps = [accept(subprotocol="other"), accept(subprotocol="chat"), OPEN]
     seen = ["raised ValueError: the client did not offer the subprotocol 'other'", "text open"]
     seen += ["sec-websocket-protocol: chat"]
@@ -184,8 +179,9 @@ def mends() -> Iterable[Mend]:
     steps = [ACCEPT, ACCEPT, OPEN]
     yield Mend("two accepts", steps, ["raised ValueError: the socket is already*"], on=DAPHNE)
 
-    # A refusal with an answer
-    steps = [start(401, *REFUSAL), body(b'{"detail": "no"}')]
+
+def refusals() -> Rows:
+    steps: list[Any] = [start(401, *REFUSAL), body(b'{"detail": "no"}')]
     seen = ["status 401 Unauthorized", 'body {"detail": "no"}', "set-cookie: a=1"]
     seen += ["set-cookie: b=2", "content-type: application/json"]
     ours = ["connection: close", "one connection: *", "content-length: 16", "no transfer-*"]
@@ -214,12 +210,13 @@ def mends() -> Iterable[Mend]:
         steps = [start(), body(b"one", more_body=True), end]
         yield Mend(f"half a refusal {end}", steps, ["status 500*", "body "], on=DAPHNE)
 
-    # Messages
+
+def messages() -> Rows:
     empty = [text(""), {"type": "websocket.send", "bytes": b""}, {**text("x"), "bytes": None}, OPEN]
     seen = ["text ", "binary ", "text x", "text open"]
     yield Mend("empty", [ACCEPT, *empty], seen, ["no text ", "no binary ", "text open"])
     for fields in ({"text": None, "bytes": None}, {"text": "x", "bytes": b"x"}, {"text": "\ud800"}):
-        steps = [ACCEPT, {"type": "websocket.send", **fields}, OPEN]
+        steps: list[Any] = [ACCEPT, {"type": "websocket.send", **fields}, OPEN]
         yield Mend(f"message {fields}", steps, ["raised *Error: *", "text open"], on=DAPHNE)
     steps = [ACCEPT, {"type": "websocket.send"}, OPEN]
     yield Mend("no payload", steps, RAISED, ["no raised *", "text open"], on=DAPHNE)
@@ -233,7 +230,8 @@ def mends() -> Iterable[Mend]:
     yield Mend("send to nobody", steps, ["disconnect 1006 ''", *GONE], on=DAPHNE, leaves=True)
     yield Mend("a large message", [ACCEPT, (2 * MB, 1), OPEN], ["text open"], ["raised Payload*"])
 
-    # The client's close
+
+def closes_of_the_client() -> Rows:
     later = close(4001, "later é".encode())
     alone = ["close 1000 ", "disconnect 4001 None"]
     seen = ["close 4001 later é", "disconnect 4001 'later é'"]
@@ -245,8 +243,10 @@ def mends() -> Iterable[Mend]:
     yield Mend("1014", [ACCEPT], ["disconnect 1014 ''"], alone, frames=close(1014))
     yield Mend("lost", [ACCEPT], ["disconnect 1006 ''"], on=DAPHNE, leaves=True)
 
-    # The scope
-    steps = [accept(subprotocol="tok%20en"), "scope", OPEN]
+
+def scopes() -> Rows:
+    asked = [ACCEPT, "scope", OPEN]
+    steps: list[Any] = [accept(subprotocol="tok%20en"), "scope", OPEN]
     seen = ["scheme ws", "http_version 1.1", "root_path ", "subprotocols chat tok%20en"]
     seen += ["extensions websocket.http.response", "sec-websocket-protocol: tok%20en"]
     row = Mend("the scope", steps, seen, lines=[*OFFERS, b"X-Forwarded-Proto: none"])
@@ -254,9 +254,9 @@ def mends() -> Iterable[Mend]:
     yield row._replace(name="the scope of both", lines=OFFERS)
     alone = ["scheme None", "http_version None", "subprotocols tok en", "extensions none"]
     offer = [b"Sec-WebSocket-Protocol: tok%20en"]
-    yield Mend("missing", [ACCEPT, "scope", OPEN], seen[:3], alone, lines=offer)
-    yield Mend("slashes", [ACCEPT, "scope", OPEN], ["path //*", "text open"], path="//{}")
-    yield Mend("a host", [ACCEPT, "scope", OPEN], ["path //a{}"], ["path {}"], path="//a{}")
+    yield Mend("missing", asked, seen[:3], alone, lines=offer)
+    yield Mend("slashes", asked, ["path //*", "text open"], path="//{}")
+    yield Mend("a host", asked, ["path //a{}"], ["path {}"], path="//a{}")
     not_ascii = [b"Sec-WebSocket-Protocol: caf\xe9"]
     seen, alone = ["text open"], ["status 500*"]
     yield Mend("not ASCII", [ACCEPT, OPEN], seen, alone, on=DAPHNE, lines=not_ascii)
@@ -264,23 +264,24 @@ def mends() -> Iterable[Mend]:
     for said in ("HTTPS", " https ", "wss", "http", ""):
         lines = [b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: " + said.encode()]
         seen = ["scheme wss" if said.strip().lower() in ("https", "wss") else "scheme ws"]
-        row = Mend(f"proxy says {said!r}", [ACCEPT, "scope", OPEN], seen, on=DAPHNE, lines=lines)
+        row = Mend(f"proxy says {said!r}", asked, seen, on=DAPHNE, lines=lines)
         yield row._replace(args=proxied)
-    unsaid = Mend("proxy says nothing", [ACCEPT, "scope", OPEN], ["scheme ws"], args=proxied)
+    unsaid = Mend("proxy says nothing", asked, ["scheme ws"], args=proxied)
     yield unsaid._replace(lines=[b"X-Forwarded-For: 1.2.3.4"])
     for number, target in enumerate(["http://a", "http:///b"]):  # no URL matches these
-        row = Mend(f"target {number}", [ACCEPT, "scope", OPEN], [f"path {target}"], on=UVICORN)
+        row = Mend(f"target {number}", asked, [f"path {target}"], on=UVICORN)
         yield row._replace(path=target)
-    steps = [ACCEPT, "scope", OPEN]
-    yield Mend("a part", steps, ["path {};x"], ["path {}"], path="{};x")
+    yield Mend("a part", asked, ["path {};x"], ["path {}"], path="{};x")
     seen, alone = ["path {}"], ["path http://a{}"]
-    yield Mend("a whole URL", steps, seen, [], alone, on=UVICORN, path="http://a{}")
+    yield Mend("a whole URL", asked, seen, [], alone, on=UVICORN, path="http://a{}")
 
-    # The application's end
+
+def ends() -> Rows:
     yield Mend("returned", [ACCEPT, "return"], ["close 1000 ", "end"], ["nothing"], on=DAPHNE)
     yield Mend("unanswered", ["return"], ["status 500*"], ["nothing"], on=DAPHNE)
 
-    # What a client does wrong
+
+def wrongs() -> Rows:
     large = frame(bytes(1000), BINARY, size=30 * MB)
     reset = ["no close *", "end"]
     yield Mend("too large", [ACCEPT], ["close 1009 *"], reset, frames=large)
@@ -301,7 +302,7 @@ def mends() -> Iterable[Mend]:
     seen = ["received 'first'", "disconnect 1002 *", "close 1002 *"]
     yield Mend("a fault behind", [ACCEPT], seen, [], ["no received *"], frames=fault)
     burst = frame(b"x" * 1000) * 400 + close(1000)
-    steps = [ACCEPT, "receive", closing(code=4000)]
+    steps: list[Any] = [ACCEPT, "receive", closing(code=4000)]
     yield Mend("a close in a burst", steps, ["close 4000 ", "end"], on=UVICORN, frames=burst)
     for name, opcode in (("pings", PING), ("pongs", PONG)):
         data = frame(b"", opcode) * 1001 + frame(b"last", PING)
@@ -312,7 +313,10 @@ def mends() -> Iterable[Mend]:
     yield Mend("fragments", [ACCEPT], ["close 1009 *"], alone, alone, frames=data)
 
 
-MENDS = list(mends())
+MENDS = [
+    *(*handshakes(), *closes(), *accepts(), *refusals(), *messages()),
+    *(*closes_of_the_client(), *scopes(), *ends(), *wrongs()),
+]
 assert len({mend.name for mend in MENDS}) == len(MENDS)
 WITH_US = [(name, mend) for mend in MENDS for name in mend.on]
 ALONE = [(name, mend) for mend in MENDS for name in SERVER_NAMES if getattr(mend, name)]
@@ -518,9 +522,11 @@ def seconds_of(server: Server, accepted: bool, code: str) -> float:
     """Of three in a row: over two, where each waits for daphne's checker."""
     mend = Mend("", [*[ACCEPT][: int(accepted)], "raise"], [code])
     started = time.monotonic()
-    scripts = [check(*seen, [code]) or seen[0] for seen in (see(server, mend, []) for _ in "123")]
+    told = [see(server, mend, []) for _ in range(3)]
     took = time.monotonic() - started
-    for script in scripts:  # the checker lives on, and logs each
+    for script, lines in told:
+        check(script, lines, [code])
+        # The checker lives on, and logs each.
         server.wait_log(f"Exception inside application: wanted by {script.number}$")
     return took
 
