@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 
 from tests.broker import Broker
+from tests.client import Client
 from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
@@ -176,6 +177,13 @@ def server_name(request: pytest.FixtureRequest) -> ServerName:
 def server(server_name: ServerName, shared_server: StartServer) -> Server:
     """tests/project on each server in turn, with the in-memory channel layer; shared."""
     return shared_server(server_name)
+
+
+@pytest.fixture
+async def connect(server: Server) -> AsyncIterator[Client]:
+    """Opens connections to `server`, which a test file may define otherwise."""
+    async with Client(server) as client:
+        yield client
 
 
 @pytest.fixture

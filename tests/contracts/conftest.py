@@ -1,28 +1,56 @@
-"""The real Panther, and us on both servers, each started once."""
+"""The real Panther, and us in process and on both servers, each server started once."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
+from django.test import override_settings
 
-from tests.contracts.client import Client
+from panther_channels.asgi import get_asgi_application
+from tests.client import Client, InProcess
+from tests.contracts.applications import django_settings
 from tests.contracts.scenarios.registry import Scenario
-from tests.servers import ROOT, RedisServer, Server, ServerName
+from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 APPLICATIONS = "tests.contracts.applications"
+OURS = ("in_process", *SERVER_NAMES)
 
+Play = Callable[[Scenario], Awaitable[object]]
 StartContract = Callable[[ServerName], Server]
-Panther = Callable[[Scenario], Awaitable[object]]
 
 
-async def play(server: Server, scenario: Scenario) -> object:
+async def play_on(server: Server, scenario: Scenario) -> object:
     """What the client sees of one scenario on one server."""
-    client = Client(server.host, server.port, scenario.name)
-    try:
+    async with Client(server, {"X-Run": scenario.name}) as client:
         return await scenario.play(client)
-    finally:
-        await client.leave()
+
+
+async def play_in_process(scenario: Scenario) -> object:
+    """The same without a server; nothing may be left on the channel layer."""
+    names = [name for name in dir(django_settings) if name.startswith("WS_")]
+    settings = {name: getattr(django_settings, name) for name in names}
+    with override_settings(ROOT_URLCONF=f"{APPLICATIONS}.django_settings", **settings):
+        async with InProcess(get_asgi_application(), {"X-Run": scenario.name}) as client:
+            seen = await scenario.play(client)
+    layer = get_channel_layer()
+    assert isinstance(layer, InMemoryChannelLayer)
+    assert (layer.groups, layer.channels) == ({}, {})
+    return seen
+
+
+@pytest.fixture(params=OURS)
+async def ours(
+    request: pytest.FixtureRequest, contract_server: StartContract
+) -> AsyncIterator[Play]:
+    """Plays a scenario with our classes: in process, on daphne, on uvicorn."""
+    if request.param in SERVER_NAMES:
+        server = contract_server(request.param)
+        yield lambda scenario: play_on(server, scenario)
+    else:
+        channel_layers.backends.clear()  # each test has an event loop of its own
+        yield play_in_process
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +61,7 @@ def panther_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 
 
 @pytest.fixture(scope="session")
-def panther(
-    panther_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Panther]:
+def panther(panther_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     """Asks the real Panther; each scenario is played once per session."""
     folder = tmp_path_factory.mktemp("panther")
     answers: dict[str, object] = {}
@@ -61,11 +87,11 @@ def panther(
             if scenario.name not in answers:
                 if scenario.ruins_panther:
                     with start(2) as own:
-                        answers[scenario.name] = await play(own, scenario)
+                        answers[scenario.name] = await play_on(own, scenario)
                 else:
                     if not shared:
                         shared.append(running.enter_context(start(1)))
-                    answers[scenario.name] = await play(shared[0], scenario)
+                    answers[scenario.name] = await play_on(shared[0], scenario)
             return answers[scenario.name]
 
         yield ask

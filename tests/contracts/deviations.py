@@ -11,8 +11,8 @@ class Deviation:
     reason: str
 
 
-_FAILED = ("close", 1011, "")
-_DONE = ("text", "done")
+_FAILED = (1011, "")
+_DONE = "done"
 
 _CLOSES_1011 = "an exception in a hook closes with 1011 (RFC 6455, section 7.4.1)"
 _REFUSES = "an exception before accept refuses the handshake, whatever its class"
@@ -23,14 +23,14 @@ _CASTS = "more types than int and bool are cast"
 
 
 def _cast(path: str, name: str, value: str) -> list[object]:
-    return [(path, ("text", f'["{name}","{value}"]'))]
+    return [(path, f'["{name}","{value}"]')]
 
 
 DEVIATIONS: dict[str, Deviation] = {
     # Exceptions.
     "an_exception_after_accept_in_connect": Deviation([101, _FAILED], _CLOSES_1011),
     "an_exception_in_receive": Deviation(_FAILED, _CLOSES_1011),
-    "a_package_error_in_receive": Deviation(("close", 1011, "meant: no more"), _CLOSES_1011),
+    "a_package_error_in_receive": Deviation((1011, "meant: no more"), _CLOSES_1011),
     "a_package_error_before_accept": Deviation(403, _REFUSES),
     "a_permission_that_raises_a_package_error": Deviation(403, _REFUSES),
     "a_middleware_that_raises_a_package_error": Deviation([403, []], _REFUSES),
@@ -39,13 +39,13 @@ DEVIATIONS: dict[str, Deviation] = {
     "permissions_stop_at_the_first_refusal": Deviation(
         [403, ["deny"]], "permissions stop at the first refusal"
     ),
-    "authentication_by_a_function": Deviation(("text", '["function"]'), _BOUND),
-    "permission_by_a_function": Deviation(("text", "[null]"), _BOUND),
+    "authentication_by_a_function": Deviation('["function"]', _BOUND),
+    "permission_by_a_function": Deviation("[null]", _BOUND),
     # Annotations of connect().
     "connect_with_a_return_annotation": Deviation(
         [*_cast("5", "int", "5"), ("x", 403)], _ANNOTATIONS
     ),
-    "postponed_annotations": Deviation([("5", ("text", '["int",5]')), ("x", 403)], _ANNOTATIONS),
+    "postponed_annotations": Deviation([("5", '["int",5]'), ("x", 403)], _ANNOTATIONS),
     "optional_integers_are_cast": Deviation([*_cast("5", "int", "5"), ("x", 403)], _ANNOTATIONS),
     "union_with_none_is_cast": Deviation([*_cast("5", "int", "5"), ("x", 403)], _ANNOTATIONS),
     "literals_are_cast": Deviation([*_cast("left", "str", "left"), ("up", 403)], _ANNOTATIONS),
@@ -65,17 +65,17 @@ DEVIATIONS: dict[str, Deviation] = {
     "a_bad_value_of_a_richer_type": Deviation([403] * 6, _CASTS),
     # The connection.
     "accept_with_headers": Deviation(
-        ["kept", ("text", "open")], "accept() takes a dict of headers, where Panther's fails"
+        ["kept", "open"], "accept() takes a dict of headers, where Panther's fails"
     ),
-    "the_id_is_a_string": Deviation(("text", '["str",32]'), "the id is the hex of a UUID"),
+    "the_id_is_a_string": Deviation('["str",32]', "the id is the hex of a UUID"),
     "disconnect_is_told_of_a_client_close": Deviation(
-        [("close", 4321, "leaving"), [4321]], "there is a hook disconnect()"
+        [(4321, "leaving"), [4321]], "there is a hook disconnect()"
     ),
     # Refusals.
     "authentication_by_a_header": Deviation(
         [
-            [("text", '[{"name":"ann"}]'), 401, ("text", "[null]")],
-            [("text", '[{"name":"ann"}]'), 401, 403],
+            ['[{"name":"ann"}]', 401, "[null]"],
+            ['[{"name":"ann"}]', 401, 403],
         ],
         "a bad credential is a 401",
     ),
@@ -93,10 +93,10 @@ DEVIATIONS: dict[str, Deviation] = {
     ),
     # From outside.
     "bytes_from_outside": Deviation(
-        [_DONE, ("binary", b"\x00\xffone")], "bytes from outside work on every channel layer"
+        [_DONE, b"\x00\xffone"], "bytes from outside work on every channel layer"
     ),
     "a_failing_send_from_outside_touches_no_other": Deviation(
-        ("text", "héllo"), "a failing outside send touches only its own connection"
+        "héllo", "a failing outside send touches only its own connection"
     ),
 }
 

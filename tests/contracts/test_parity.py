@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.contracts.conftest import Panther, StartContract, play
+from tests.contracts.conftest import Play, StartContract, play_on
 from tests.contracts.deviations import DEVIATIONS, REFUSALS, expected_answer
 from tests.contracts.scenarios import SCENARIOS
 from tests.servers import ServerName
@@ -17,17 +17,15 @@ _TRACEBACK = re.compile(r"^Traceback \(most recent.*\n(?:[ \t].*\n|\n)*(?P<error
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_parity(
-    name: str, server_name: ServerName, contract_server: StartContract, panther: Panther
-) -> None:
+async def test_parity(name: str, ours: Play, panther: Play) -> None:
     scenario = SCENARIOS[name]
     theirs = await panther(scenario)
-    ours = await play(contract_server(server_name), scenario)
+    seen = await ours(scenario)
 
     expected, reason = expected_answer(name, theirs)
-    assert ours == expected, reason
+    assert seen == expected, reason
     if reason:
-        assert ours != theirs, f"Panther does the same now; no longer true: {reason}"
+        assert seen != theirs, f"Panther does the same now; no longer true: {reason}"
 
 
 def test_there_are_enough_scenarios() -> None:
@@ -45,7 +43,7 @@ async def test_only_meant_failures_have_a_traceback(
     """In the log of all scenarios that were played before; one that fails shows that we see it."""
     server = contract_server(server_name)
     mark = server.mark()
-    await play(server, SCENARIOS["an_exception_in_receive"])
+    await play_on(server, SCENARIOS["an_exception_in_receive"])
     server.wait_log(r": meant: in receive$", since=mark)
 
     errors = [match["error"] for match in _TRACEBACK.finditer(server.log)]

@@ -1,30 +1,28 @@
-"""Random input: `python -m tests.faults.fuzz frames|node|handshake [daphne|uvicorn] --minutes 10`.
+"""Random input, for as many seconds as FUZZ_SECONDS says: `pytest tests/faults -k fuzzed`.
 
 Ends with an exception, and the latest inputs, at the first that does harm.
 """
 
-import argparse
 import asyncio
 import contextlib
 import itertools
-import logging
+import os
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgpack
-from django.conf import settings as django_settings
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import ClientConnection, connect
 
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.layers.local.frames import Decoder, FrameError, Kind, encode, unpack
-from tests.faults import wire
-from tests.servers import SERVER_NAMES, Server, ServerName
+from tests import wire
+from tests.servers import Server
 
 HARM = ("Traceback", "CRITICAL", "never retrieved", "Unhandled")
 
@@ -92,25 +90,28 @@ class Live:
         self._runner.run(self._check(data))
 
     async def _check(self, data: bytes) -> None:
-        name = self._channel.partition("!")[0].rpartition(".")[2]
-        _, writer = await asyncio.open_unix_connection(f"{self._directory}/{name}")
-        writer.write(data)
-        await writer.drain()
-        writer.close()
-        await writer.wait_closed()
+        for path in Path(self._directory).glob("panther-*"):  # noqa: ASYNC240 - a test
+            await write_to(str(path), data)
         await asyncio.sleep(0.001)  # it is read, and may have emptied everything
         await self._layer.group_add("others", self._channel)
         await self._sender.group_send("others", {"type": "intact"})
         async with asyncio.timeout(10):
             while True:
-                try:
+                with contextlib.suppress(ValueError):  # a payload that is no message
                     if await self._layer.receive(self._channel) == {"type": "intact"}:
                         return
-                except ValueError:  # a payload that is no message
-                    continue
 
     def close(self) -> None:
         self._runner.close()
+
+
+async def write_to(path: str, data: bytes) -> None:
+    """Write to a socket of the local layer."""
+    _, writer = await asyncio.open_unix_connection(path)
+    writer.write(data)
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
 
 
 # Handshakes
@@ -154,9 +155,10 @@ frames = st.lists(
     st.builds(wire.close, st.integers(0, 65535), odd_bytes)
     | st.builds(
         wire.frame,
-        *(st.integers(0, 15), st.binary(max_size=140)),
-        head=st.sampled_from([0x80] * 4 + [0, 0x40, 0xC0, 0xF0]),
-        mask=st.booleans(),
+        *(st.binary(max_size=140), st.integers(0, 15)),
+        fin=st.sampled_from([True] * 4 + [False]),
+        extension_bits=st.sampled_from([0] * 4 + [4, 7]),
+        is_masked=st.booleans(),
         size=st.sampled_from([-1] * 6 + [0, 130, 70000, 2**63 - 1, 2**64 - 1]),
     )
     | st.binary(max_size=40),
@@ -182,7 +184,7 @@ class Handshakes:
             return
         self._latest.append((opening, data))
         # Who is promised more bytes waits for them, until there can be none.
-        answer = wire.exchange(self._server.port, opening, data + wire.close(1000), hang_up=True)
+        answer = wire.exchange(self._server, opening, data + wire.close(1000), hang_up=True)
         assert answer.partition(b"\r\n")[0].split()[1:2] != [b"500"], self._report(answer)
         new = self._log.read()
         assert not any(word in new for word in HARM), self._report(new.encode())
@@ -206,9 +208,13 @@ class Handshakes:
         self._log.close()
 
 
-def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any], seconds: float) -> int:
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "3"))
+_LEAST = 60
+
+
+def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any]) -> int:
     """Calls it with random inputs for a while, and 60 times at least; how often."""
-    count, end = 0, time.monotonic() + seconds
+    count, end = 0, time.monotonic() + SECONDS
 
     # Without shrinking: what did the harm may be an input before the last.
     @settings(
@@ -230,63 +236,29 @@ def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any], seconds: fl
     return count
 
 
-_LEAST = 60
-
 cuts = st.lists(st.integers(0, 300), max_size=5)
 
 
-def fuzz_frames(seconds: float) -> int:
+def fuzz_frames() -> int:
     """The decoder."""
-    return run(check_frames, streams, cuts, seconds=seconds)
+    return run(check_frames, streams, cuts)
 
 
-def fuzz_node(seconds: float) -> int:
+def fuzz_node() -> int:
     """A live layer."""
     with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as directory:
         live = Live(f"{directory}/l")
         try:
-            return run(live.check, streams, cuts, seconds=seconds)
+            return run(live.check, streams, cuts)
         finally:
             live.close()
 
 
-def fuzz_handshake(server: Server, seconds: float) -> int:
+def fuzz_handshake(server: Server) -> int:
     """A server of tests/project."""
     with connect(f"{server.ws_url}/ws/echo") as neighbour:
         handshaking = Handshakes(server, neighbour)
         try:
-            return run(handshaking.check, handshakes, frames, seconds=seconds)
+            return run(handshaking.check, handshakes, frames)
         finally:
             handshaking.close()
-
-
-def _served(name: ServerName, log_path: Path) -> Iterator[Server]:
-    env = {
-        "DJANGO_SETTINGS_MODULE": "tests.project.settings",
-        "LOCAL_LAYER": f"{log_path.parent}/l",
-    }
-    with Server(name, "tests.project.asgi:application", log_path=log_path, env=env) as server:
-        yield server
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["frames", "node", "handshake"])
-    parser.add_argument("server", choices=SERVER_NAMES, nargs="?", default="daphne")
-    parser.add_argument("--minutes", type=float, default=10)
-    options = parser.parse_args()
-    seconds = options.minutes * 60
-    if options.what == "handshake":
-        with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as folder:
-            for server in _served(options.server, Path(folder, "log")):
-                count = fuzz_handshake(server, seconds)
-    else:
-        django_settings.configure()
-        # Each garbage is a line of the log, which is seen once.
-        logging.disable(logging.ERROR)
-        count = {"frames": fuzz_frames, "node": fuzz_node}[options.what](seconds)
-    print(f"{count:,} inputs, no harm")  # noqa: T201
-
-
-if __name__ == "__main__":
-    main()

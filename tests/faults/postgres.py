@@ -74,6 +74,11 @@ class PostgresServer(Process):
         super().__init__(command, log_path=log_path, cwd=folder.parent)
         self._address = int(command[command.index("-p") + 1])
 
+    def settings(self) -> dict[str, Any]:
+        """What Django's DATABASES has of it."""
+        engine = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres"}
+        return {**engine, "HOST": self.host, "PORT": self._address, "USER": USER}
+
     def query(self, sql: str, *arguments: Any) -> Any:
         """The first column of the first row of an answer."""
         with psycopg.connect(

@@ -45,7 +45,7 @@ def redis(start_redis: StartRedis) -> RedisServer:
 @pytest.fixture
 def server(server_name: ServerName, start_server: StartServer, redis: RedisServer) -> Server:
     settings = {"WS_MAX_SEND_BUFFER": 1_000_000_000}  # the client is not what is slow
-    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings", "REDIS_URL": redis.url}
+    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings", "REDIS_URL": redis.url}
     return start_server(server_name, env={**env, "WS_SETTINGS": json.dumps(settings)})
 
 

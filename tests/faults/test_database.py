@@ -3,29 +3,29 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import psutil
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
+from tests.client import Client, Closed, Connection
 from tests.conftest import StartServer
 from tests.faults.postgres import PostgresServer, new_cluster
 from tests.servers import Server, ServerName
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 
-SECONDS = 20.0
 WAYS = ("orm", "database", "sync")
 END_BACKENDS = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE usename = 'site' AND pid <> pg_backend_pid()"
 )
+KEPT = {"CONN_MAX_AGE": 60}
 
-StartSite = Callable[..., Server]
+Open = Callable[..., Awaitable[list[Connection]]]
 
 
 @pytest.fixture(scope="module")
@@ -44,65 +44,57 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
         shutil.rmtree(folder)
 
 
+class Site:
+    """Each server in turn, with a setting of its database; shared by all tests of the module."""
+
+    def __init__(self, server: Server, postgres: PostgresServer, name: str) -> None:
+        self.server, self._postgres, self._name = server, postgres, name
+
+    def backends(self) -> int:
+        return self._postgres.backends(self._name)
+
+    def threads(self) -> int:
+        return psutil.Process(self.server.pid).num_threads()
+
+
 @pytest.fixture
 def start_site(
     postgres: PostgresServer, server_name: ServerName, shared_server: StartServer
-) -> StartSite:
-    """Starts each server in turn: `start_site(CONN_MAX_AGE=60)`; shared."""
-
-    def start(**database: Any) -> Server:
-        options = {"application_name": name(server_name, database)}
-        settings = {"PORT": postgres.port, "OPTIONS": options, **database}
-        env = {
-            "DJANGO_SETTINGS_MODULE": "tests.faults.database_settings",
-            "DATABASE": json.dumps(settings),
-        }
-        return shared_server(server_name, env=env)
+) -> Callable[..., Site]:
+    def start(**database: Any) -> Site:
+        # By which PostgreSQL tells the connections of one server from those of the others.
+        name = f"{server_name}-{'-'.join(map(str, database.values()))}"
+        options = {"OPTIONS": {"application_name": name}, **database}
+        settings = {"DATABASES": {"default": {**postgres.settings(), **options}}}
+        env = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings", "SETTINGS": json.dumps(settings)}
+        return Site(shared_server(server_name, env=env), postgres, name)
 
     return start
 
 
-def name(server_name: ServerName, database: dict[str, Any]) -> str:
-    """By which PostgreSQL tells the connections of one server from those of the others."""
-    return f"{server_name}-{sorted(database.items())}".translate({ord("'"): None})
-
-
-class Clients:
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-
-    async def open(self, server: Server, count: int) -> list[ClientConnection]:
-        url = f"{server.ws_url}/ws/asking"
-        connecting = (connect(url, open_timeout=SECONDS, ping_interval=None) for _ in range(count))
-        opened = await asyncio.gather(*connecting)
-        self._stack.push_async_callback(_close, opened)
-        return list(opened)
-
-
-async def _close(clients: list[ClientConnection]) -> None:
-    await asyncio.gather(*(client.close() for client in clients))
-
-
 @pytest.fixture
-async def clients() -> AsyncIterator[Clients]:
+async def open_clients() -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
-        yield Clients(stack)
+
+        async def run(site: Site, count: int) -> list[Connection]:
+            connect = await stack.enter_async_context(Client(site.server))
+            return await asyncio.gather(*(connect("/asking") for _ in range(count)))
+
+        yield run
 
 
-async def ask(client: ClientConnection, way: str = "orm") -> str:
+async def ask(client: Connection, way: str = "orm") -> str:
     """The answer, or the code that closed the connection."""
-    try:
-        await client.send(way)
-        return str(await asyncio.wait_for(client.recv(), SECONDS))
-    except ConnectionClosed as error:
-        return str(error.rcvd and error.rcvd.code)
+    await client.send(way)
+    answer = await client.receive(20)
+    return str(answer.code if isinstance(answer, Closed) else answer)
 
 
-async def all_ask(clients: list[ClientConnection]) -> list[str]:
+async def all_ask(clients: list[Connection], *ways: str) -> list[str]:
     """Each in one of the ways, all at once."""
-    return await asyncio.gather(
-        *(ask(client, WAYS[number % len(WAYS)]) for number, client in enumerate(clients))
-    )
+    ways = ways or WAYS
+    asking = (ask(client, ways[number % len(ways)]) for number, client in enumerate(clients))
+    return await asyncio.gather(*asking)
 
 
 def restart(postgres: PostgresServer) -> None:
@@ -114,73 +106,61 @@ def end_backends(postgres: PostgresServer) -> None:
     postgres.query(END_BACKENDS)
 
 
-ENDS = [restart, end_backends]
+ENDS = pytest.mark.parametrize("end", [restart, end_backends])
 
 
 @pytest.mark.parametrize("max_age", [0, 60])
 async def test_as_many_connections_as_threads(
-    start_site: StartSite,
-    server_name: ServerName,
-    postgres: PostgresServer,
-    clients: Clients,
-    max_age: int,
+    start_site: Callable[..., Site], open_clients: Open, max_age: int
 ):
-    server = start_site(CONN_MAX_AGE=max_age)
-    site = name(server_name, {"CONN_MAX_AGE": max_age})
-    opened = await clients.open(server, 300)
+    site = start_site(CONN_MAX_AGE=max_age)
+    opened = await open_clients(site, 300)
     await ask(opened.pop())  # perhaps with a connection that the test before has ended
     for _ in range(2):
         assert await all_ask(opened) == ["0"] * 299
-        threads = psutil.Process(server.pid).num_threads()
-        assert bool(max_age) <= postgres.backends(site) <= min(threads, 10)
+        assert bool(max_age) <= site.backends() <= min(site.threads(), 10)
     await ask(opened[0], "orm")  # Channels itself closes none of these until the next message
     # All are open still, and nobody says anything.
-    async with asyncio.timeout(SECONDS):
-        while postgres.backends(site) > (1 if max_age else 0):  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+    await until(lambda: site.backends() <= bool(max_age))
     assert await ask(opened[0], "echo") == "echo"
 
 
-@pytest.mark.parametrize("end", ENDS)
+@ENDS
 @pytest.mark.parametrize(
-    "database",
-    [{"CONN_MAX_AGE": 0}, {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}],
-    ids=["new", "health-checks"],
+    "database", [{"CONN_MAX_AGE": 0}, {**KEPT, "CONN_HEALTH_CHECKS": True}], ids=str
 )
 async def test_the_next_message_works(
-    start_site: StartSite,
+    start_site: Callable[..., Site],
     postgres: PostgresServer,
-    clients: Clients,
+    open_clients: Open,
     database: dict[str, Any],
     end: Callable[[PostgresServer], None],
 ):
-    opened = await clients.open(start_site(**database), 30)
+    opened = await open_clients(start_site(**database), 30)
     for _ in range(2):
         assert await all_ask(opened) == ["0"] * 30
         end(postgres)
         assert await all_ask(opened) == ["0"] * 30
 
 
-@pytest.mark.parametrize("end", ENDS)
+@ENDS
 async def test_without_health_checks_one_message_fails(
-    start_site: StartSite,
+    start_site: Callable[..., Site],
     postgres: PostgresServer,
-    clients: Clients,
+    open_clients: Open,
     end: Callable[[PostgresServer], None],
 ):
-    server = start_site(CONN_MAX_AGE=60)
-    opened = await clients.open(server, 31)
+    opened = await open_clients(start_site(**KEPT), 31)
     await ask(opened.pop())  # perhaps with a connection that the test before has ended
     assert await all_ask(opened) == ["0"] * 30
     end(postgres)
-    answers = await asyncio.gather(*(ask(client) for client in opened))
-    assert sorted(answers) == ["0"] * 29 + ["1011"]
+    assert sorted(await all_ask(opened, "orm")) == ["0"] * 29 + ["1011"]
 
 
 async def test_a_handler_that_catches_the_error(
-    start_site: StartSite, postgres: PostgresServer, clients: Clients
+    start_site: Callable[..., Site], postgres: PostgresServer, open_clients: Open
 ):
-    (client,) = await clients.open(start_site(CONN_MAX_AGE=60), 1)
+    (client,) = await open_clients(start_site(**KEPT), 1)
     assert {await ask(client, "caught"), await ask(client, "caught")} <= {"0", "failed"}
     end_backends(postgres)
     assert await ask(client, "caught") == "failed"
@@ -188,9 +168,10 @@ async def test_a_handler_that_catches_the_error(
 
 
 async def test_while_the_database_is_away(
-    start_site: StartSite, postgres: PostgresServer, clients: Clients
+    start_site: Callable[..., Site], postgres: PostgresServer, open_clients: Open
 ):
-    opened = await clients.open(start_site(CONN_MAX_AGE=0), 10)
+    site = start_site(CONN_MAX_AGE=0)
+    opened = await open_clients(site, 10)
     assert await all_ask(opened) == ["0"] * 10
     postgres.crash()
     try:
@@ -200,5 +181,4 @@ async def test_while_the_database_is_away(
     finally:
         postgres.start()
     assert await all_ask(opened[5:]) == ["0"] * 5
-    opened = await clients.open(start_site(CONN_MAX_AGE=0), 1)
-    assert await all_ask(opened) == ["0"]
+    assert await all_ask(await open_clients(site, 1)) == ["0"]

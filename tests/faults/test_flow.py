@@ -1,26 +1,42 @@
 """One client that doesn't read, or writes without end: the process and its neighbours bear it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 import signal
-import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.sync.client import connect
 
+from panther_channels.layers import LocalChannelLayer
+from panther_channels.websocket import close_websocket_connection
 from tests.conftest import StartServer
-from tests.faults.raw import BINARY, CLOSE, PING, PONG, TEXT, RawClient, deflated, frame, raw_client
-from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
+from tests.layers import default_layer
+from tests.servers import ROOT, Server, ServerName
+from tests.wire import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    RawClient,
+    close,
+    deflated,
+    frame,
+    raw_client,
+)
 
 pytestmark = pytest.mark.faults
 
@@ -28,6 +44,8 @@ MB = 1_000_000
 SECONDS = 20.0
 # What a process may grow by: the parts of the messages in flight, and what Python keeps of them.
 GROWTH = 25 * MB
+LIMIT = 1024 * 1024
+TOO_LARGE, TOO_MANY = f"a message has {LIMIT} bytes at most", "a message has 5120 fragments at most"
 
 # Sends 100 MB to one connection, and numbers to its neighbour.
 SENDER = """
@@ -43,52 +61,100 @@ async def main(stuck, neighbour):
 asyncio.run(main(*sys.argv[1:]))
 """
 
-CLOSER = """
-import asyncio, sys, django
-django.setup()
-from panther_channels.websocket import close_websocket_connection
-
-asyncio.run(close_websocket_connection(sys.argv[1], 4000))
-"""
-
-# Each server, with a ping every second that is to be answered within one.
-IMPATIENT = [
-    ("daphne", ("--ping-interval", "1", "--ping-timeout", "1")),
-    ("uvicorn", ("--ws-ping-interval", "1", "--ws-ping-timeout", "1")),
-]
+# A ping every second that is to be answered within one.
+IMPATIENT = {
+    "daphne": ("--ping-interval", "1", "--ping-timeout", "1"),
+    "uvicorn": ("--ws-ping-interval", "1", "--ws-ping-timeout", "1"),
+}
 
 Start = Callable[..., Server]
 
 
-@pytest.fixture(params=SERVER_NAMES)
-def name(request: pytest.FixtureRequest) -> ServerName:
-    found: ServerName = request.param
-    return found
-
-
 @pytest.fixture
-def start(start_server: StartServer, folder: Path) -> Start:
-    """Starts a server over the local layer, or Redis, with settings of ours."""
+def start(start_server: StartServer, server_name: ServerName, folder: Path) -> Start:
+    """Starts each server in turn over the local layer, or Redis, with settings of ours."""
 
-    def run(name: ServerName, *, redis: bool = False, args: tuple[str, ...] = (), **settings: Any):
+    def run(*, redis: bool = False, is_impatient: bool = False, **settings: Any) -> Server:
         env = {
-            "DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings",
-            "WS_SETTINGS": json.dumps(settings),
+            "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+            "SETTINGS": json.dumps(settings),
             "LOCAL_LAYER": str(folder),
         }
-        return start_server(name, redis=redis, env=env, args=args)
+        args = IMPATIENT[server_name] if is_impatient else ()
+        return start_server(server_name, redis=redis, env=env, args=args)
 
     return run
 
 
 @pytest.fixture
-def server(name: ServerName, shared_server: StartServer) -> Server:
+def server(server_name: ServerName, shared_server: StartServer) -> Server:
     """One for all tests that leave it as it was."""
-    return shared_server(name, env={"DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings"})
+    return shared_server(server_name, env={"DJANGO_SETTINGS_MODULE": "tests.faults.settings"})
 
 
-async def received(client: Any) -> Any:
-    return await asyncio.wait_for(client.recv(), SECONDS)
+@contextlib.contextmanager
+def pushed(server: Server, order: bytes = b"200 1000000") -> Iterator[tuple[RawClient, str]]:
+    """A client that doesn't read what it is sent, and its connection id."""
+    with raw_client(server, "/push", receive_buffer=65536) as client:
+        connection_id = client.receive()[1].decode()
+        if order:
+            client.send(order)
+        yield client, connection_id
+
+
+@contextlib.contextmanager
+def opened(server: Server, path: str = "/count", **options: Any) -> Iterator[RawClient]:
+    """A client that has its connection id."""
+    with raw_client(server, path, **options) as client:
+        client.receive()
+        yield client
+
+
+@contextlib.contextmanager
+def talking(server: Server) -> Iterator[None]:
+    """A neighbour's round trips, one after the other; the longest may not take seconds."""
+    over, counts = threading.Event(), []
+
+    def talk() -> None:
+        with connect(f"{server.ws_url}/id") as client:
+            client.recv(SECONDS)
+            while not over.is_set():
+                client.send("here")
+                assert client.recv(5.0) == "here"
+                counts.append(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        talk_ends = pool.submit(talk)
+        try:
+            yield
+        finally:
+            over.set()
+        talk_ends.result()
+    assert len(counts) > 10
+
+
+class Peak:
+    """The most memory that a process has while this is entered."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self._over = server, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.growth = 0
+
+    def __enter__(self) -> Self:
+        self._before = self._server.memory()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        is_over = False
+        while not is_over:
+            is_over = self._over.wait(0.02)
+            self.growth = max(self.growth, self._server.memory() - self._before)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -96,13 +162,6 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
         time.sleep(0.02)
-
-
-def end_of(client: RawClient) -> tuple[int, str] | None:
-    try:
-        return client.closed()
-    except (ConnectionError, EOFError):
-        return None
 
 
 def is_reset(client: RawClient) -> bool:
@@ -113,268 +172,176 @@ def is_reset(client: RawClient) -> bool:
     return False
 
 
-class Peak:
-    """The most memory that a process has while this is entered."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._before = server.memory()
-        self.growth = 0
-
-    async def __aenter__(self):
-        self._task = asyncio.create_task(self._look())
-        return self
-
-    async def __aexit__(self, *exc_info: object):
-        self._task.cancel()
-        self._measure()
-
-    async def _look(self) -> None:
-        while True:
-            self._measure()
-            await asyncio.sleep(0.02)
-
-    def _measure(self) -> None:
-        self.growth = max(self.growth, self._server.memory() - self._before)
+def close_from_outside(server: Server, connection_id: str) -> None:
+    with default_layer(LocalChannelLayer(directory=server.env["LOCAL_LAYER"])):
+        asyncio.run(close_websocket_connection(connection_id, 4000))
 
 
-async def echoes(client: Any, until: asyncio.Event) -> int:
-    """Round trips one after the other; the longest may not take seconds."""
-    count = 0
-    while not until.is_set():
-        await client.send("here")
-        assert await asyncio.wait_for(client.recv(), 5.0) == "here"
-        count += 1
-    return count
+def check_ended(server: Server, code: int, warning: str = "") -> None:
+    """One has ended; who waited in `send()` was woken, and at most one line is about it."""
+    server.wait_log(f"disconnect called code={code}", SECONDS)
+    server.wait_log("push has ended", SECONDS)
+    if warning:
+        server.wait_log(f"WARNING panther_channels .*slow consumer, {warning}")
+    assert server.log.count("disconnect called") == server.log.count("push has ended") == 1
+    assert server.log.count("WARNING") == bool(warning)
+    assert "Traceback" not in server.log
 
 
 # Who doesn't read
 
 
 @pytest.mark.parametrize("redis", [False, True], ids=["local", "redis"])
-async def test_outside_sends_to_a_client_that_never_reads(
-    name: ServerName, redis: bool, start: Start
-):
-    server = start(name, redis=redis)
-    with raw_client(server, "/push", receive_buffer=65536) as stuck:
-        stuck_id = stuck.receive()[1].decode()
-        async with (
-            connect(f"{server.ws_url}/id") as neighbour,
-            connect(f"{server.ws_url}/id") as talker,
-        ):
-            neighbour_id = str(await received(neighbour))
-            await received(talker)
-            over = asyncio.Event()
-            async with Peak(server) as peak:
-                talking = asyncio.create_task(echoes(talker, over))
-                sending = asyncio.create_task(
-                    asyncio.to_thread(
-                        subprocess.run,
-                        [sys.executable, "-c", SENDER, stuck_id, neighbour_id],
-                        cwd=ROOT,
-                        env={**os.environ, "PYTHONPATH": str(ROOT), **server.env},
-                        check=True,
-                    )
-                )
-                for number in range(100):
-                    assert await received(neighbour) == str(number)
-                await sending
-                over.set()
-                assert await talking > 10
-            assert peak.growth < GROWTH
+def test_outside_sends_to_a_client_that_never_reads(redis: bool, start: Start):
+    server = start(redis=redis)
+    with (
+        pushed(server, b"") as (stuck, stuck_id),
+        connect(f"{server.ws_url}/id") as neighbour,
+        Peak(server) as peak,
+        talking(server),
+    ):
+        command = [sys.executable, "-c", SENDER, stuck_id, str(neighbour.recv(SECONDS))]
+        env = {**os.environ, "PYTHONPATH": str(ROOT), **server.env}
+        with subprocess.Popen(command, cwd=ROOT, env=env) as sending:
+            for number in range(100):
+                assert neighbour.recv(SECONDS) == str(number)
+        assert sending.returncode == 0
         server.wait_log("WARNING panther_channels .*slow consumer, more than 1048576 bytes wait")
         server.wait_log("disconnect called code=1013")
         # The transport has gone, and with it what waited.
-        await asyncio.to_thread(wait_until, lambda: is_reset(stuck))
+        wait_until(lambda: is_reset(stuck))
+    assert peak.growth < GROWTH
     assert server.log.count("slow consumer") == 1
     assert "Traceback" not in server.log
 
 
-async def test_a_handler_that_sends_to_a_client_that_never_reads(name: ServerName, start: Start):
-    server = start(name, WS_SEND_TIMEOUT=2)
-    with raw_client(server, "/push", receive_buffer=65536) as stuck:
+def test_a_handler_that_sends_to_a_client_that_never_reads(start: Start):
+    server = start(WS_SEND_TIMEOUT=2)
+    with Peak(server) as peak, talking(server), pushed(server) as (stuck, _):
+        server.wait_log("disconnect called code=1013", SECONDS)
+        assert stuck.end() in {(1013, "slow consumer"), (1006, "")}  # it may be late for the frame
+    assert peak.growth < GROWTH
+    check_ended(server, 1013, "nothing was taken for 2 seconds")
+
+
+def test_a_stuck_client_is_closed_from_outside(start: Start):
+    """Nothing has to come to the help of who waits in `send()`; what waits is dropped in time."""
+    server = start(WS_SEND_TIMEOUT=3)
+    with pushed(server) as (stuck, stuck_id):
+        close_from_outside(server, stuck_id)
+        check_ended(server, 4000)
+        wait_until(lambda: is_reset(stuck))
+
+
+def test_a_stuck_client_that_leaves(start: Start):
+    server = start()
+    with pushed(server) as (stuck, _):
         stuck.receive()
-        async with connect(f"{server.ws_url}/id") as talker:
-            await received(talker)
-            over = asyncio.Event()
-            async with Peak(server) as peak:
-                talking = asyncio.create_task(echoes(talker, over))
-                stuck.send(b"200 1000000")
-                await asyncio.to_thread(server.wait_log, "disconnect called code=1013", SECONDS)
-                over.set()
-                assert await talking > 10
-            assert peak.growth < GROWTH
-        assert end_of(stuck) in {(1013, "slow consumer"), None}  # it may be late for the frame
-    server.wait_log("WARNING panther_channels .*slow consumer, nothing was taken for 2 seconds")
-    assert server.log.count("slow consumer") == 1
-    assert server.log.count("push has ended") == 1
-    assert "Traceback" not in server.log
+        stuck.socket.close()
+        check_ended(server, 1006)
 
 
-async def test_a_stuck_client_is_closed_from_outside(name: ServerName, start: Start):
-    server = start(name, WS_SEND_TIMEOUT=2)
-    with raw_client(server, "/push", receive_buffer=65536) as stuck:
-        stuck_id = stuck.receive()[1].decode()
-        stuck.send(b"200 1000000")
-        await close_from_outside(server, stuck_id)
-        await asyncio.to_thread(server.wait_log, "disconnect called code=4000", SECONDS)
-        await asyncio.to_thread(wait_until, lambda: is_reset(stuck))
+@pytest.mark.parametrize("server_name", ["daphne"])
+def test_a_stuck_client_that_answers_no_ping(start: Start):
+    """Uvicorn's close would wait for the client to read: there it is WS_SEND_TIMEOUT."""
+    server = start(is_impatient=True)
+    with pushed(server):
+        check_ended(server, 1006)
 
 
-async def test_the_server_stops_while_a_client_never_reads(name: ServerName, start: Start):
+def test_who_answers_no_ping(start: Start):
+    server = start(is_impatient=True)
+    with opened(server):
+        server.wait_log("disconnect called", SECONDS)
+
+
+def test_the_server_stops_while_a_client_never_reads(start: Start):
     """Alone, uvicorn waits for as long as the client doesn't read."""
-    server = start(name, WS_SHUTDOWN_TIMEOUT=2.5)
-    with raw_client(server, "/push", receive_buffer=65536) as stuck:
-        stuck.receive()
-        stuck.send(b"200 1000000")
+    server = start(WS_SHUTDOWN_TIMEOUT=2.5)
+    with pushed(server) as (stuck, _):
         stuck.take(2)
-        assert await asyncio.to_thread(server.terminate, 8.5) in {0, -signal.SIGTERM}
-    assert server.log.count("disconnect called code=1012") == 1
+        assert server.terminate(8.5) in {0, -signal.SIGTERM}
+    check_ended(server, 1012)
 
 
-async def close_from_outside(server: Server, connection_id: str) -> None:
-    await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", CLOSER, connection_id],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **server.env},
-        check=True,
-    )
-
-
-@pytest.mark.parametrize("code", [4000, 1006])
-async def test_the_end_wakes_who_waits_in_send(name: ServerName, code: int, start: Start):
-    """At once: no limit in time has to come to its help."""
-    server = start(name)
-    with raw_client(server, "/push", receive_buffer=65536) as stuck:
-        stuck_id = stuck.receive()[1].decode()
-        stuck.send(b"200 1000000")
-        stuck.receive()
-        if code == 1006:
-            stuck.socket.close()
-        else:
-            await close_from_outside(server, stuck_id)
-        await asyncio.to_thread(server.wait_log, f"disconnect called code={code}", SECONDS)
-    assert "push has ended" in server.log
-    assert "WARNING" not in server.log
-    assert "Traceback" not in server.log
-
-
-def test_daphne_drops_who_answers_no_ping(start: Start):
-    """Who waits in `send()` is woken by that, too."""
-    server = start("daphne", args=IMPATIENT[0][1])
-    with raw_client(server, "/push", receive_buffer=65536) as stuck:
-        stuck.receive()
-        stuck.send(b"200 1000000")
-        server.wait_log("disconnect called code=1006", SECONDS)
-    assert "push has ended" in server.log
-    assert "WARNING" not in server.log
-    assert "Traceback" not in server.log
-
-
-async def test_who_takes_its_time_to_answer_a_close(name: ServerName, start: Start):
-    server = start(name)
-    with raw_client(server, "/push") as client:
-        await close_from_outside(server, client.receive()[1].decode())
+def test_who_takes_its_time_to_answer_a_close(start: Start):
+    server = start()
+    with pushed(server, b"") as (client, connection_id):
+        close_from_outside(server, connection_id)
         assert client.closed()[0] == 4000
         client.socket.settimeout(2)
         with pytest.raises(TimeoutError):  # it is waited for, and not reset
             client.socket.recv(1)
-        client.send(struct.pack("!H", 4000), CLOSE)
-        with suppress(ConnectionResetError):  # by daphne, which has its answer
+        client.socket.sendall(close(4000))
+        with contextlib.suppress(ConnectionResetError):  # by daphne, which has its answer
             assert client.socket.recv(1) == b""
 
 
-# Who reads slowly
-
-
-@pytest.mark.parametrize(("name", "args"), IMPATIENT)
-def test_a_slow_reader_stays(name: ServerName, args: tuple[str, ...], start: Start):
-    server = start(name, args=args, WS_SEND_TIMEOUT=3)
-    for _attempt in range(3):
-        pauses: list[float] = []
+def test_a_slow_reader_stays(start: Start):
+    server = start(is_impatient=True, WS_SEND_TIMEOUT=3)
+    for attempt in range(3):
         try:
-            read_slowly(server, pauses)
+            read_slowly(server)
             break
         except ConnectionResetError:
-            if max(pauses, default=0) < 0.5:  # else the test itself stood still
+            if attempt == 2:  # this machine may be too busy to read 1 MB/s
                 raise
-    else:
-        pytest.fail("this machine is too busy to read 1 MB/s")
-
-
-def read_slowly(server: Server, pauses: list[float]) -> None:
-    with raw_client(server, "/push", receive_buffer=65536) as slow:
-        slow.receive()
-        slow.send(b"10 1000000")  # of which the system's buffers take less than a half
-        for _ in range(10):
-            opcode, payload = slow_frame(slow, pauses)
-            assert (opcode, len(payload)) == (TEXT, MB)
-        slow.send(b"1 3")
-        assert slow.receive() == (TEXT, b"xxx")
     assert "slow consumer" not in server.log
 
 
-def slow_frame(client: Any, pauses: list[float]) -> tuple[int, bytes]:
-    """A frame, read at about 1 MB/s."""
-    read = client._read
-
-    def slowly() -> bytes:
-        started = time.monotonic()
-        time.sleep(0.02)
-        try:
-            data: bytes = read(20_000)
-        finally:
-            pauses.append(time.monotonic() - started)
-        return data
-
-    client._read = slowly
-    try:
-        frame: tuple[int, bytes] = client.receive()
-    finally:
-        client._read = read
-    return frame
+def read_slowly(server: Server) -> None:
+    # Of which the system's buffers take less than a half.
+    with pushed(server, b"10 1000000") as (slow, _):
+        slow.chunk, slow.pause = 20_000, 0.02
+        for _ in range(10):
+            opcode, payload = slow.receive()
+            assert (opcode, len(payload)) == (TEXT, MB)
+        slow.send(b"1 3")
+        assert slow.receive() == (TEXT, b"xxx")
 
 
 # Who writes without end
 
 
-async def test_a_flood_to_a_slow_handler(server: Server):
+def test_a_flood_to_a_slow_handler(server: Server):
     one = frame(b"x" * 10_000)
-    with raw_client(server, "/slow") as client:
-        client.receive()
-        async with Peak(server) as peak:
-            went = await asyncio.to_thread(client.flood, one * 100, 0.5, 150 * MB)
+    with opened(server, "/slow") as client:
+        with Peak(server) as peak:
+            went = client.flood(one * 100, 0.5, 150 * MB)
         assert went < 30 * MB  # the rest waits at the client
         assert peak.growth < GROWTH
         # And it goes on when the handler has taken what there was.
-        await asyncio.to_thread(client.socket.sendall, one[went % len(one) :] + frame(b"here"))
-        assert await asyncio.to_thread(client.receive) == (TEXT, b"here")
+        client.socket.sendall(one[went % len(one) :] + frame(b"here"))
+        assert client.receive() == (TEXT, b"here")
 
 
-async def test_a_flood_of_compressed_messages(name: ServerName, server: Server):
+@pytest.fixture
+def deflating(server: Server, server_name: ServerName) -> Server:
+    if server_name == "daphne":
+        with opened(server, deflate=True) as client:
+            assert not client.deflates
+        pytest.skip("daphne doesn't compress")
+    return server
+
+
+def test_a_flood_of_compressed_messages(deflating: Server):
     """192 MB, which are 0.6 MB on the way."""
-    with raw_client(server, "/slow", deflate=True) as client:
-        client.receive()
-        if not client.deflates:
-            assert name == "daphne"
-            return
-        data = frame(deflated(b"x" * 16_000), is_compressed=True) * 12_000
-        async with Peak(server) as peak:
-            assert await asyncio.to_thread(client.flood, data, 0.5, len(data)) == len(data)
-            async with connect(f"{server.ws_url}/id") as neighbour:
-                await received(neighbour)  # what has come was read
+    data = frame(deflated(b"x" * 16_000), extension_bits=4) * 12_000
+    with opened(deflating, "/slow", deflate=True) as client:
+        with Peak(deflating) as peak:
+            assert client.flood(data, 0.5, len(data)) == len(data)
+            with connect(f"{deflating.ws_url}/id") as neighbour:
+                neighbour.recv(SECONDS)  # what has come was read
         assert peak.growth < 10 * MB
 
 
 @pytest.mark.parametrize("deflate", [False, True])
 def test_a_burst_is_handled_whole_and_in_order(deflate: bool, server: Server):
-    with raw_client(server, "/count", deflate=deflate) as client:
-        client.receive()
+    with opened(server, deflate=deflate) as client:
         sizes, burst = range(1000, 2000), b""
         for size in sizes:
             data = deflated(b"x" * size) if client.deflates else b"x" * size
-            burst += frame(data, is_compressed=client.deflates) + frame(b"", PING) * (size % 2)
+            burst += frame(data, extension_bits=4 * client.deflates) + frame(b"", PING) * (size % 2)
         client.socket.sendall(burst)
         frames = [client.receive() for _ in range(1500)]
         assert [int(data) for kind, data in frames if kind == TEXT] == list(sizes)
@@ -382,17 +349,17 @@ def test_a_burst_is_handled_whole_and_in_order(deflate: bool, server: Server):
         assert client.receive() == (CLOSE, b"")
 
 
-async def test_a_flood_behind_a_handshake(server: Server):
+def test_a_flood_behind_a_handshake(server: Server):
     """It waits for the answer, and is handled then."""
     mark, one = server.mark(), frame(b"x" * 1000)
     with raw_client(server, "/gate/open", is_waiting=False) as client:
-        await asyncio.to_thread(server.wait_log, "waits at the gate", SECONDS, since=mark)
-        async with Peak(server) as peak:
-            went = await asyncio.to_thread(client.flood, one * 1000, 0.5, 50 * MB)
+        server.wait_log("waits at the gate", SECONDS, since=mark)
+        with Peak(server) as peak:
+            went = client.flood(one * 1000, 0.5, 50 * MB)
         assert went < 30 * MB
         assert peak.growth < 10 * MB
-        async with connect(f"{server.ws_url}/gate/opened"):
-            await asyncio.to_thread(client.open)
+        with connect(f"{server.ws_url}/gate/opened"):
+            client.open()
         for _ in range(went // len(one)):
             assert client.receive() == (TEXT, b"1000")
 
@@ -401,46 +368,40 @@ async def test_a_flood_behind_a_handshake(server: Server):
 
 
 @pytest.mark.parametrize("opcode", [PING, PONG])
-async def test_pings_without_end(opcode: int, server: Server):
-    with raw_client(server, "/count", receive_buffer=65536) as client:
-        client.receive()
-        one = frame(b"x" * 125, opcode) * 100
-        async with Peak(server) as peak:
-            await asyncio.to_thread(client.flood, one, 1.0, 50 * MB)
+def test_pings_without_end(opcode: int, server: Server):
+    one = frame(b"x" * 125, opcode) * 100
+    with opened(server, receive_buffer=65536) as client:
+        with Peak(server) as peak:
+            client.flood(one, 1.0, 50 * MB)
         assert peak.growth < 10 * MB
         assert client.closed() == (1008, "more than 1000 pings and pongs in 10 s")
 
 
-async def test_a_ping_waits_for_a_client_that_does_not_read(server: Server):
+def test_a_ping_waits_for_a_client_that_does_not_read(server: Server):
     """Messages don't: who writes all of them before it reads any would never be done."""
     one = frame(b"x" * 10_000)
-    with raw_client(server, "/both", receive_buffer=65536) as client:
-        client.receive()
+    with opened(server, "/both", receive_buffer=65536) as client:
         client.send(b"20 1000000")
-        went = await asyncio.to_thread(client.flood, one * 100, 5.0, 30 * MB)
-        assert went >= 30 * MB
+        assert client.flood(one * 100, 5.0, 30 * MB) >= 30 * MB
         client.send(b"late", PING)
-        went = await asyncio.to_thread(client.flood, one * 100, 0.5, 60 * MB)
+        went = client.flood(one * 100, 0.5, 60 * MB)
         assert went < 30 * MB
-        frames = [await asyncio.to_thread(client.receive) for _ in range(21)]
+        frames = [client.receive() for _ in range(21)]
         assert frames.index((PONG, b"late")) > 2
-        await asyncio.to_thread(client.socket.sendall, one[went % len(one) :] + frame(b"1 4"))
-        assert await asyncio.to_thread(client.receive) == (TEXT, b"xxxx")
+        client.socket.sendall(one[went % len(one) :] + frame(b"1 4"))
+        assert client.receive() == (TEXT, b"xxxx")
 
 
-@pytest.mark.parametrize(("name", "args"), IMPATIENT)
-async def test_a_pong_that_is_not_read_yet(
-    name: ServerName, args: tuple[str, ...], start_server: StartServer
-):
+def test_a_pong_that_is_not_read_yet(server_name: ServerName, start_server: StartServer):
     """It waits behind messages, and these for the handler."""
-    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.hooks_settings"}
-    server = start_server(name, env=env, args=args)
-    async with connect(f"{server.ws_url}/receive") as client:
-        await received(client)
+    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings"}
+    server = start_server(server_name, env=env, args=IMPATIENT[server_name])
+    with connect(f"{server.ws_url}/receive") as client:
+        client.recv(SECONDS)
         for seconds in ("4", *["0" * 1000] * 200):
-            await client.send(seconds)
-        await asyncio.to_thread(server.wait_log, "handled 4$", SECONDS)
-        await asyncio.wait_for(await client.ping(), SECONDS)
+            client.send(seconds)
+        server.wait_log("handled 4$", SECONDS)
+        assert client.ping().wait(SECONDS)
 
 
 # Sizes
@@ -449,151 +410,97 @@ async def test_a_pong_that_is_not_read_yet(
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_a_message_that_is_too_large(opcode: int, server: Server):
     mark = server.mark()
-    reason = "a message has 1048576 bytes at most"
-    with raw_client(server, "/count") as client:
-        client.receive()
-        client.send(b"x" * 1024 * 1024, opcode)
-        assert client.receive() == (TEXT, b"1048576")
-        client.send(b"x" * 2 * MB, opcode)
-        assert client.closed() == (1009, reason)
+    text = "é".encode() * 700_000
+    for parts in ([b"x" * 2 * MB], [b"x" * 800_000] * 2, [text]):
+        with opened(server) as client:
+            client.send(b"x" * LIMIT, opcode)
+            assert client.receive() == (TEXT, b"%d" % LIMIT)
+            for number, part in enumerate(parts, 1):
+                client.send(part, CONTINUATION if number > 1 else opcode, fin=number == len(parts))
+            assert client.closed() == (1009, TOO_LARGE)
     server.wait_log("disconnect called code=1009", since=mark)
-    with raw_client(server, "/count") as client:
-        client.receive()
-        client.send(b"x" * 800_000, opcode, fin=False)
-        client.send(b"x" * 800_000, 0)
-        assert client.closed() == (1009, reason)
-    with raw_client(server, "/count") as client:
-        client.receive()
-        client.send("é".encode() * 700_000)
-        assert client.closed() == (1009, reason)
     assert "Traceback" not in server.log[mark:]
-
-
-def test_too_large_a_message_is_refused_at_its_start(server: Server):
-    whole = frame(b"x" * 10 * MB)
-    with raw_client(server, "/count") as client:
-        client.receive()
-        client.socket.sendall(whole[:MB])
-        assert client.closed() == (1009, "a message has 1048576 bytes at most")
-
-
-LIMIT = 1024 * 1024
-TOO_LARGE, TOO_MANY = f"a message has {LIMIT} bytes at most", "a message has 5120 fragments at most"
 
 
 @pytest.mark.parametrize(
     ("part", "total", "reason"),
-    [(b"", 24 * MB, TOO_MANY), (b"ab", 4 * MB, TOO_MANY), (b"x" * 16_000, 24 * MB, TOO_LARGE)],
+    [(b"", 12 * MB, TOO_MANY), (b"ab", 4 * MB, TOO_MANY), (b"x" * 16_000, 24 * MB, TOO_LARGE)],
     ids=["empty", "two bytes", "16 kB"],
 )
-async def test_a_message_that_never_ends(part: bytes, total: int, reason: str, server: Server):
-    one = frame(part, 0, fin=False)
-    with raw_client(server, "/count") as client:
-        client.receive()
+def test_a_message_that_never_ends(part: bytes, total: int, reason: str, server: Server):
+    one = frame(part, CONTINUATION, fin=False)
+    with opened(server) as client:
         client.send(b"", TEXT, fin=False)
-        async with Peak(server) as peak:
-            await asyncio.to_thread(client.flood, one * (100_000 // len(one)), 5.0, total)
+        with Peak(server) as peak:
+            client.flood(one * (100_000 // len(one)), 5.0, total)
         assert peak.growth < 10 * MB
         assert client.closed() == (1009, reason)
 
 
-async def test_what_comes_behind_a_fault_is_not_kept(server: Server):
-    start = bytes([0x80 | PING, 0xFF]) + struct.pack("!Q", 2**40) + bytes(4)
-    with raw_client(server, "/count") as client:
-        client.receive()
-        client.socket.sendall(start)
-        async with Peak(server) as peak:
-            with suppress(ConnectionError):
-                await asyncio.to_thread(client.flood, b"x" * MB, 1.0, 100 * MB)
+def test_what_comes_behind_a_fault_is_not_kept(server: Server):
+    with opened(server) as client:
+        client.socket.sendall(frame(b"", PING, size=2**40))
+        with Peak(server) as peak, contextlib.suppress(ConnectionError):
+            client.flood(b"x" * MB, 1.0, 100 * MB)
         assert peak.growth < 10 * MB
         assert client.closed()[0] in {1002, 1009}
 
 
-def halves(data: bytes, *, is_compressed: bool = False) -> bytes:
-    middle = len(data) // 2
-    return frame(data[:middle], BINARY, fin=False, is_compressed=is_compressed) + frame(
-        data[middle:], 0
-    )
-
-
 RANDOM = random.Random(1).randbytes(LIMIT)
+
+
+def halves(data: bytes, extension_bits: int = 0) -> bytes:
+    first, second = data[: len(data) // 2], data[len(data) // 2 :]
+    head = frame(first, BINARY, fin=False, extension_bits=extension_bits)
+    return head + frame(second, CONTINUATION)
+
+
+PART = frame(b"x" * 205, CONTINUATION, fin=False)
+LAST = frame(b"x" * (LIMIT - 205 * 5112), CONTINUATION)
 EXACTLY = {
     "fragments": halves(RANDOM),
-    "the most fragments": frame(b"", BINARY, fin=False)
-    + frame(b"x" * 205, 0, fin=False) * 5112
-    + frame(b"x" * (LIMIT - 205 * 5112), 0),
-    "compressed": frame(deflated(b"x" * LIMIT), BINARY, is_compressed=True),
-    "incompressible": frame(deflated(RANDOM), BINARY, is_compressed=True),
-    "compressed fragments": halves(deflated(RANDOM), is_compressed=True),
-    "an empty last fragment": frame(deflated(RANDOM), BINARY, fin=False, is_compressed=True)
-    + frame(b"", 0),
+    "the most fragments": frame(b"", BINARY, fin=False) + PART * 5112 + LAST,
+}
+EXACTLY_DEFLATED = {
+    "compressible": frame(deflated(b"x" * LIMIT), BINARY, extension_bits=4),
+    "incompressible": frame(deflated(RANDOM), BINARY, extension_bits=4),
+    "fragments": halves(deflated(RANDOM), extension_bits=4),
+    "an empty last fragment": frame(deflated(RANDOM), BINARY, fin=False, extension_bits=4)
+    + frame(b"", CONTINUATION),
 }
 
 
 @pytest.mark.parametrize("case", EXACTLY)
-def test_exactly_the_largest_message(case: str, name: ServerName, server: Server):
-    is_compressed = "compress" in case or "empty" in case
-    with raw_client(server, "/count", deflate=is_compressed) as client:
-        client.receive()
-        if is_compressed and not client.deflates:
-            assert name == "daphne"
-            return
+def test_exactly_the_largest_message(case: str, server: Server):
+    with opened(server) as client:
         client.socket.sendall(EXACTLY[case])
         assert client.receive() == (TEXT, b"%d" % LIMIT)
-        if is_compressed:
-            data = deflated(RANDOM + b"x")
-            client.socket.sendall(frame(data, BINARY, is_compressed=True))
-        else:
-            client.socket.sendall(halves(RANDOM + b"x"))
+        client.socket.sendall(halves(RANDOM + b"x"))
         assert client.closed() == (1009, TOO_LARGE)
 
 
-def test_a_stream_that_ends_with_its_message(name: ServerName, server: Server):
+@pytest.mark.parametrize("case", EXACTLY_DEFLATED)
+def test_exactly_the_largest_compressed_message(case: str, deflating: Server):
+    with opened(deflating, deflate=True) as client:
+        client.socket.sendall(EXACTLY_DEFLATED[case])
+        assert client.receive() == (TEXT, b"%d" % LIMIT)
+        client.socket.sendall(frame(deflated(RANDOM + b"x"), BINARY, extension_bits=4))
+        assert client.closed() == (1009, TOO_LARGE)
+
+
+def test_a_stream_that_ends_with_its_message(deflating: Server):
     """RFC 7692 section 7.2.3.4; what follows begins another one."""
-    with raw_client(server, "/count", deflate=True) as client:
-        client.receive()
-        if not client.deflates:
-            assert name == "daphne"
-            return
+    with opened(deflating, deflate=True) as client:
         for size in (3, 4):
             stream = zlib.compressobj(wbits=-12)
             data = stream.compress(b"x" * size) + stream.flush() + b"\0"
-            client.socket.sendall(frame(data, is_compressed=True))
+            client.socket.sendall(frame(data, extension_bits=4))
             assert client.receive() == (TEXT, b"%d" % size)
 
 
-def test_a_limit_of_ones_own(name: ServerName, start: Start):
-    server = start(name, WS_MAX_MESSAGE_SIZE=3 * MB)
-    with raw_client(server, "/count") as client:
-        client.receive()
+def test_a_limit_of_ones_own(start: Start):
+    with opened(start(WS_MAX_MESSAGE_SIZE=3 * MB)) as client:
         client.send(b"x" * 3 * MB)
         assert client.receive() == (TEXT, b"3000000")
         client.send(b"x" * 3 * MB + b"x")
         assert client.closed() == (1009, "a message has 3000000 bytes at most")
-
-
-async def test_a_large_message_goes_out(server: Server):
-    async with connect(f"{server.ws_url}/push", max_size=None) as client:
-        await received(client)
-        await client.send("2 5000000")
-        assert len(await received(client)) == 5 * MB
-        assert len(await received(client)) == 5 * MB
-
-
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (frame(b"\xff\xfe"), 1007),
-        (bytes([0x81, 5]) + b"hello", 1002),  # not masked
-        (frame(b"x" * 126, 9), 1002),  # no ping is that long
-        (frame(b"x", 3), 1002),
-    ],
-    ids=["utf-8", "mask", "ping", "opcode"],
-)
-def test_a_broken_frame(data: bytes, code: int, server: Server):
-    mark = server.mark()
-    with raw_client(server, "/count") as client:
-        client.receive()
-        client.socket.sendall(data)
-        assert client.closed()[0] == code
-    server.wait_log(f"disconnect called code={code}", since=mark)

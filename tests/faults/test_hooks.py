@@ -1,193 +1,181 @@
 """Hooks that never end, and that hold up the event loop, on real servers."""
 
 import asyncio
-import contextlib
 import itertools
 import json
 import re
-import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-import psutil
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
 
+from tests.client import Client, Connection
 from tests.conftest import StartServer
-from tests.servers import Server, ServerName
+from tests.servers import Server, ServerName, suspended
 
 pytestmark = pytest.mark.faults
 
 LIMITS = {"WS_CONNECT_TIMEOUT": 1, "WS_DISCONNECT_GRACE": 1}
-ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "tests.faults.hooks_settings"}
+ENVIRONMENT = {
+    "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+    "SETTINGS": json.dumps(LIMITS),
+}
+
+Open = Callable[[str], Awaitable[tuple[Connection, str]]]
+
+
+class Log:
+    """What a server logs from the beginning of a test on."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self._since = server, server.mark()
+
+    def __str__(self) -> str:
+        return self._server.log[self._since :]
+
+    async def wait(self, pattern: str, since: int = 0) -> re.Match[str]:
+        since += self._since
+        return await asyncio.to_thread(self._server.wait_log, pattern, since=since)
 
 
 @pytest.fixture
 def hooks(server_name: ServerName, shared_server: StartServer) -> Server:
-    return shared_server(server_name, env={**ENVIRONMENT, "LIMITS": json.dumps(LIMITS)})
+    return shared_server(server_name, env=ENVIRONMENT)
 
 
-async def logged(server: Server, pattern: str, since: int = 0) -> re.Match[str]:
-    return await asyncio.to_thread(server.wait_log, pattern, since=since)
+@pytest.fixture
+def log(hooks: Server) -> Log:
+    return Log(hooks)
 
 
-async def opened(client: ClientConnection) -> str:
-    return str(await asyncio.wait_for(client.recv(), 10))
+@pytest.fixture
+async def connect(hooks: Server) -> AsyncIterator[Client]:
+    async with Client(hooks) as found:
+        yield found
 
 
-async def test_a_handshake_that_never_ends_is_refused(hooks: Server):
-    since = hooks.mark()
-    names = {"auth": "SlowAuth", "permission": "SlowPermission", "connect": "SlowConnect"}
+@pytest.fixture
+def opened(connect: Client) -> Open:
+    async def run(path: str) -> tuple[Connection, str]:
+        """A connection, and its id."""
+        client = await connect(path)
+        return client, str(await client.receive())
 
-    async def refused(path: str) -> int:
-        with pytest.raises(InvalidStatus) as caught:
-            await connect(f"{hooks.ws_url}/{path}")
-        return caught.value.response.status_code
+    return run
 
-    async def closed() -> int | None:
-        async with connect(f"{hooks.ws_url}/code") as client:
-            await asyncio.wait_for(client.wait_closed(), 10)
-        return client.close_code
 
-    codes = await asyncio.gather(*map(refused, names), closed())
-    assert codes == [503, 503, 503, 4503]
+async def test_a_handshake_that_never_ends_is_refused(connect: Client, log: Log):
+    names = {"/auth": "SlowAuth", "/permission": "SlowPermission", "/connect": "SlowConnect"}
+
+    async def code() -> int:
+        return (await (await connect("/code")).closed()).code
+
+    assert await asyncio.gather(*map(connect.status, names), code()) == [503, 503, 503, 4503]
     for path, name in names.items():
-        who = rf"{name} \(WebSocket '/{path}', connection \(not accepted\)\)"
-        await logged(hooks, rf"^WARNING panther_channels {who} did not accept within 1 s", since)
-    assert "Traceback" not in hooks.log[since:]
+        who = rf"{name} \(WebSocket '{path}', connection \(not accepted\)\)"
+        await log.wait(rf"^WARNING panther_channels {who} did not accept within 1 s")
+    assert "Traceback" not in str(log)
 
 
-async def test_connect_may_go_on_after_accept(hooks: Server):
-    async with connect(f"{hooks.ws_url}/after?seconds=2") as client:
-        await opened(client)
-        assert await opened(client) == "connected"
+async def test_connect_may_go_on_after_accept(opened: Open):
+    client, _ = await opened("/after?seconds=2")
+    assert await client.receive() == "connected"
 
 
-async def test_a_hook_of_a_client_that_has_gone(hooks: Server):
-    async def leave(path: str, abrupt: bool) -> None:
-        since = hooks.mark()
-        async with connect(f"{hooks.ws_url}/{path}") as client:
-            connection_id = await opened(client)
-            await client.send("100")
-            if path == "receive":
-                await logged(hooks, "busy with 100", since)
-            if abrupt:
-                client.transport.abort()
-            else:
-                await client.close(4001)
-        code = 1006 if abrupt else 4001
-        await logged(hooks, f"disconnect called code={code} id={connection_id}", since)
-        log = hooks.log[since:]
-        assert log.count(f"id={connection_id}") == 1
-        assert re.search(rf"WARNING .*connection {connection_id}.* after the client", log)
-
-    cases = itertools.product(["after", "receive"], [False, True])
-    await asyncio.gather(*itertools.starmap(leave, cases))
+@pytest.mark.parametrize(
+    ("path", "is_abrupt"), list(itertools.product(["/after", "/receive"], [False, True]))
+)
+async def test_a_hook_of_a_client_that_has_gone(path: str, is_abrupt: bool, opened: Open, log: Log):
+    client, connection_id = await opened(path)
+    await client.send("100")
+    if path == "/receive":
+        await log.wait("busy with 100")
+    await (client.abort() if is_abrupt else client.close(4001))
+    await log.wait(f"disconnect called code={1006 if is_abrupt else 4001} id={connection_id}")
+    assert str(log).count(f"id={connection_id}") == 1
+    assert re.search(rf"WARNING .*connection {connection_id}.* after the client", str(log))
 
 
-async def test_what_waits_behind_a_hook_is_handled(hooks: Server):
+def handled(log: Log) -> list[str]:
+    return re.findall(r"handled (\S+)$", str(log), re.MULTILINE)
+
+
+async def test_what_waits_behind_a_hook_is_handled(opened: Open, log: Log):
     """Each hook has its time, however long ago the client went, and the order stays."""
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/receive") as client:
-        connection_id = await opened(client)
-        for text in ("1.2", "0.1", "0.2", "0.6", "0.7"):
-            await client.send(text)
-        await logged(hooks, "busy with 1.2", since)
-        await client.close(4001)
-    await logged(hooks, f"disconnect called code=4001 id={connection_id}", since)
-    handled = re.findall(r"handled (\S+)$", hooks.log[since:], re.MULTILINE)
-    assert handled == ["1.2", "0.1", "0.2", "0.6", "0.7"]
+    client, connection_id = await opened("/receive")
+    texts = ["1.2", "0.1", "0.2", "0.6", "0.7"]
+    for text in texts:
+        await client.send(text)
+    await log.wait("busy with 1.2")
+    await client.close(4001)
+    await log.wait(f"disconnect called code=4001 id={connection_id}")
+    assert handled(log) == texts
 
 
-async def test_a_busy_hook_keeps_what_comes(hooks: Server):
+async def test_a_busy_hook_keeps_what_comes(opened: Open, log: Log):
     """A client that stays loses nothing by the look for its end."""
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/receive") as client:
-        await opened(client)
-        texts = ["2", *[f"0.00{number}" for number in range(9)]]
-        for text in texts[:5]:
-            await client.send(text)
-        await logged(hooks, "handled 2$", since)
-        for text in texts[5:]:
-            await client.send(text)
-        await logged(hooks, rf"handled {texts[-1]}$", since)
-        assert re.findall(r"handled (\S+)$", hooks.log[since:], re.MULTILINE) == texts
+    client, _ = await opened("/receive")
+    texts = ["2", *[f"0.00{number}" for number in range(9)]]
+    for text in texts[:5]:
+        await client.send(text)
+    await log.wait("handled 2$")
+    for text in texts[5:]:
+        await client.send(text)
+    await log.wait(rf"handled {texts[-1]}$")
+    assert handled(log) == texts
 
 
-async def test_a_hook_that_takes_no_notice(hooks: Server):
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/stubborn") as client:
-        connection_id = await opened(client)
-        await client.send("x")
-        await logged(hooks, "busy with x", since)
-    await logged(hooks, f"disconnect called code=1000 id={connection_id}", since)
-    assert "goes on" in hooks.log[since:]
+async def test_a_hook_that_takes_no_notice(opened: Open, log: Log):
+    client, connection_id = await opened("/stubborn")
+    await client.send("100")
+    await log.wait("busy with 100")
+    await client.close()
+    await log.wait(f"disconnect called code=1000 id={connection_id}")
+    assert "goes on" in str(log)
 
 
-async def test_a_disconnect_that_never_ends(hooks: Server):
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/disconnect") as client:
-        connection_id = await opened(client)
-    await logged(hooks, rf"WARNING .* SlowDisconnect .*{connection_id}.* disconnect\(\)", since)
-    assert hooks.log[since:].count("disconnect called") == 1
+async def test_a_disconnect_that_never_ends(opened: Open, log: Log):
+    client, connection_id = await opened("/disconnect")
+    await client.close()
+    await log.wait(rf"WARNING .* SlowDisconnect .*{connection_id}.* disconnect\(\)")
+    assert str(log).count("disconnect called") == 1
 
 
-async def test_a_task_ends_with_its_connection(hooks: Server):
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/working") as client:
-        connection_id = await opened(client)
-        await logged(hooks, "work begins", since)
+async def test_a_task_ends_with_its_connection(opened: Open, log: Log):
+    client, connection_id = await opened("/working")
+    await log.wait("work begins")
+    failure = f"ERROR .*connection {connection_id}: a task of Working failed"
+    for _ in range(2):  # the connection is open after the first
+        mark = len(str(log))
         await client.send("fail")
-        failure = f"ERROR .*connection {connection_id}: a task of Working failed"
-        await logged(hooks, failure, since)
-        mark = hooks.mark()
-        await client.send("fail again")  # the connection is open
-        await logged(hooks, failure, mark)
-        assert "work ends" not in hooks.log[since:]
-    await logged(hooks, f"disconnect called code=1000 id={connection_id}", since)
-    log = hooks.log[since:]
-    assert log.index("work ends") < log.index("disconnect called")
-    await logged(hooks, "ZeroDivisionError: raised in a task", since)
+        await log.wait(failure, mark)
+    assert "work ends" not in str(log)
+    await client.close()
+    await log.wait(f"disconnect called code=1000 id={connection_id}")
+    assert str(log).index("work ends") < str(log).index("disconnect called")
+    await log.wait("ZeroDivisionError: raised in a task")
 
 
-async def test_who_holds_up_the_event_loop(hooks: Server):
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/blocking") as client:
-        connection_id = await opened(client)
-        await client.send("2")
-        assert await asyncio.wait_for(client.recv(), 10) == "2"
-        await client.send("0.1")
-        assert await asyncio.wait_for(client.recv(), 10) == "0.1"
-    found = await logged(
-        hooks,
-        rf"^WARNING panther_channels Inherited .*{connection_id}.* event loop.*\n(.*)$",
-        since,
-    )
-    assert re.search(r'hooks\.py", line \d+, in Blocking\.receive', found[1])
-    assert hooks.log[since:].count("event loop") == 1
+ALARM = "holds up the event loop"
 
 
-async def test_a_suspended_process_is_nobodys_fault(hooks: Server):
-    since = hooks.mark()
-    async with connect(f"{hooks.ws_url}/blocking") as client:
-        await opened(client)
-        await client.send("3.2")
-        await asyncio.sleep(0.5)  # not long enough for an alarm, and neither is the rest
-        with suspended(hooks):
-            await asyncio.sleep(2)
-        assert await opened(client) == "3.2"
-        await client.send("2")
-        assert await opened(client) == "2"
+async def test_who_holds_up_the_event_loop(opened: Open, log: Log):
+    client, connection_id = await opened("/blocking")
+    assert await client.ask("2") == "2"
+    assert await client.ask("0.1") == "0.1"
+    line = rf"^WARNING panther_channels Inherited .*{connection_id}.* event loop.*\n(.*)$"
+    found = await log.wait(line)
+    assert re.search(r'websockets\.py", line \d+, in Blocking\.receive', found[1])
+    assert str(log).count(ALARM) == 1
+
+
+async def test_a_suspended_process_is_nobodys_fault(hooks: Server, opened: Open, log: Log):
+    client, _ = await opened("/blocking")
+    await client.send("3.2")
+    await asyncio.sleep(0.5)  # not long enough for an alarm, and neither is the rest
+    with suspended(hooks):
+        await asyncio.sleep(2)
+    assert await client.receive() == "3.2"
+    assert await client.ask("2") == "2"
     # Of a true alarm; a false one would come before it.
-    await logged(hooks, "holds up the event loop", since)
-    assert hooks.log[since:].count("holds up the event loop") == 1
-
-
-@contextlib.contextmanager
-def suspended(server: Server) -> Iterator[None]:
-    process = psutil.Process(server.pid)
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
+    await log.wait(ALARM)
+    assert str(log).count(ALARM) == 1

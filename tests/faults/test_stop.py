@@ -3,21 +3,22 @@
 import asyncio
 import contextlib
 import json
+import re
 import signal
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from websockets.asyncio.client import ClientConnection, connect
 
+from tests.client import Client, Connection
 from tests.conftest import StartRedis, StartServer
 from tests.servers import Server, ServerName
 from tests.waiting import until
+from tests.wire import request
 
 pytestmark = pytest.mark.faults
 
@@ -25,28 +26,23 @@ LIMIT = 2.5
 SLACK = 6.0  # seconds that a loaded machine may take besides
 LIMITS = {"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_DISCONNECT_GRACE": 60}
 ENVIRONMENT = {
-    "DJANGO_SETTINGS_MODULE": "tests.faults.hooks_settings",
-    "LIMITS": json.dumps(LIMITS),
+    "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+    "SETTINGS": json.dumps(LIMITS),
 }
 WORKERS = 2
 BUSY = {"receive", "stubborn", "deaf", "threaded", "blocking"}
-UPGRADE = (
-    "GET /hooks HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-)
 
 
 @contextlib.asynccontextmanager
-async def clients(server: Server, *paths: str) -> AsyncIterator[list[ClientConnection]]:
+async def clients(server: Server, *paths: str) -> AsyncIterator[list[Connection]]:
     """Connected, and busy where the hook is one that sleeps."""
-    async with contextlib.AsyncExitStack() as stack:
+    async with Client(server) as connect:
         opened = []
         for path in paths:
-            client = await stack.enter_async_context(connect(f"{server.ws_url}/{path}"))
-            await asyncio.wait_for(client.recv(), 10)
-            opened.append(client)
+            opened.append(await connect(f"/{path}"))
+            await opened[-1].receive()
             if path in BUSY:
-                await client.send("100")
+                await opened[-1].send("100")
         busy = sum(paths.count(path) for path in BUSY)
         await until(lambda: server.log.count("busy with 100") == busy)
         yield opened
@@ -57,18 +53,21 @@ def entries(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
-async def stop(server: Server) -> float:
-    """Stops a server with SIGTERM; how many seconds it took."""
+async def stop(server: Server, number: int = signal.SIGTERM) -> float:
+    """Stops a server by a signal; how many seconds it took."""
     started = time.monotonic()
-    code = await asyncio.to_thread(server.terminate)
-    assert code in {0, -signal.SIGTERM}  # uvicorn raises the signal again when it has stopped
+    server.process.send_signal(number)
+    code = await asyncio.to_thread(server.process.wait, LIMIT + 5 + SLACK)
+    assert code in {0, -number, -signal.SIGTERM}  # uvicorn raises it again when it has stopped
     return time.monotonic() - started
 
 
-async def ends(opened: list[ClientConnection]) -> Counter[int | None]:
-    for client in opened:
-        await asyncio.wait_for(client.wait_closed(), 10)
-    return Counter(client.close_code for client in opened)
+async def check_all_ended(server: Server, opened: list[Connection]) -> None:
+    """All were closed in the same way, and have had their disconnect()."""
+    reason = "service restart" if server.name == "daphne" else ""
+    assert {await client.closed() for client in opened} == {(1012, reason)}
+    assert server.log.count("disconnect called code=1012") == len(opened)
+    assert "Traceback" not in server.log
 
 
 MIXED = [path for path in ("hooks", "receive", "stubborn", "disconnect") for _ in range(5)]
@@ -82,9 +81,7 @@ async def test_every_kind_of_connection_ends(
     async with clients(server, *MIXED) as opened:
         assert entries(folder) != []
         assert await stop(server) < LIMIT + SLACK
-        assert await ends(opened) == {1012: len(MIXED)}
-    assert server.log.count("disconnect called code=1012") == len(MIXED)
-    assert "Traceback" not in server.log
+        await check_all_ended(server, opened)
     assert entries(folder) == []
 
 
@@ -97,7 +94,7 @@ async def test_groups_in_redis_are_left(
     hosts = [{"address": redis.url, "socket_timeout": None}]
     layer = {"BACKEND": f"{kind}.RedisChannelLayer", "CONFIG": {"hosts": hosts}}
     limits = json.dumps({**LIMITS, "CHANNEL_LAYERS": {"default": layer}})
-    server = start_server(server_name, env={**ENVIRONMENT, "LIMITS": limits})
+    server = start_server(server_name, env={**ENVIRONMENT, "SETTINGS": limits})
     with Redis.from_url(redis.url) as asked:
 
         def groups() -> int:
@@ -106,9 +103,7 @@ async def test_groups_in_redis_are_left(
         async with clients(server, *MIXED) as opened:
             assert groups() == len(MIXED)
             assert await stop(server) < LIMIT + SLACK
-            assert await ends(opened) == {1012: len(MIXED)}
-        assert server.log.count("disconnect called code=1012") == len(MIXED)
-        assert "Traceback" not in server.log
+            await check_all_ended(server, opened)
         assert groups() == 0
 
 
@@ -121,22 +116,18 @@ async def test_daphne_closes_many_a_few_at_a_time(start_server: StartServer):
             early.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             assert early.recv(4096).startswith(b"HTTP/1.1 200")
             stopping = asyncio.create_task(stop(server))
-            await opened[0].wait_closed()
-            assert opened[-1].state.name == "OPEN"
+            assert (await opened[0].closed()).code == 1012
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection(server.host, server.port)
-            early.sendall(UPGRADE.encode())
+            early.sendall(request(b"/hooks"))
             assert early.recv(4096).startswith(b"HTTP/1.1 503")
-            await opened[-1].send("served to the end")
-            assert await opened[-1].recv() == "served to the end"
+            assert await opened[-1].ask("served to the end") == "served to the end"
         assert await stopping < LIMIT + SLACK
-        assert await ends(opened) == {1012: 300}
-        assert {client.close_reason for client in opened} == {"service restart"}
-    assert server.log.count("disconnect called code=1012") == 300
+        await check_all_ended(server, opened)
 
 
-async def closing(client: ClientConnection) -> float:
-    await client.wait_closed()
+async def closing(client: Connection) -> float:
+    await client.closed()
     return time.monotonic()
 
 
@@ -147,9 +138,7 @@ async def test_uvicorn_closes_many_a_few_at_a_time(start_server: StartServer):
         assert await stop(server) < LIMIT + SLACK
         moments = sorted(await asyncio.gather(*closings))
         assert moments[-1] - moments[0] > 0.3  # all of them take a second
-        assert await ends(opened) == {1012: 300}
-    assert server.log.count("disconnect called code=1012") == 300
-    assert "Traceback" not in server.log
+        await check_all_ended(server, opened)
 
 
 HANGS = {
@@ -159,15 +148,18 @@ HANGS = {
 }
 
 
-@pytest.mark.parametrize("path", HANGS)
+@pytest.mark.parametrize(
+    ("path", "number"),
+    [("deaf", signal.SIGTERM), ("blocking", signal.SIGINT), ("threaded", signal.SIGTERM)],
+)
 async def test_the_process_ends_whatever_hangs(
-    path: str, server_name: ServerName, start_server: StartServer, folder: Path
+    path: str, number: int, server_name: ServerName, start_server: StartServer, folder: Path
 ):
     """After WS_SHUTDOWN_TIMEOUT and five seconds, where it doesn't by itself."""
     server = start_server(server_name, env={**ENVIRONMENT, "LOCAL_LAYER": str(folder)})
     async with clients(server, "hooks", path):
         assert entries(folder) != []
-        assert await stop(server) < LIMIT + 5 + SLACK
+        await stop(server, number)
     # daphne cancels once, and doesn't wait for the answer; uvicorn doesn't wait for threads.
     if (server_name, path) not in {("daphne", "deaf"), ("uvicorn", "threaded")}:
         assert server.process.returncode == -signal.SIGTERM
@@ -175,15 +167,46 @@ async def test_the_process_ends_whatever_hangs(
     assert entries(folder) == []
 
 
-class Gunicorn(Server):
-    """gunicorn with the worker of uvicorn-worker."""
+class Program(Server):
+    """A program of one's own that serves the project, with uvicorn."""
 
-    def __init__(self, *, log_path: Path, env: dict[str, str]) -> None:
-        application = "tests.project.asgi:application"
-        super().__init__("uvicorn", application, log_path=log_path, env=env)
-        options = ["--worker-class", "uvicorn_worker.UvicornWorker", "--workers", str(WORKERS)]
-        bind = ["--bind", "127.0.0.1:0", "--no-control-socket"]
-        self.command = (sys.executable, "-m", "gunicorn", *options, *bind, application)
+    def __init__(self, *command: str, log_path: Path, env: dict[str, str]) -> None:
+        super().__init__("uvicorn", "", log_path=log_path, env=env)
+        self.command = (sys.executable, "-m", *command)
+
+
+AFTERWARDS = {
+    "atexit": (-signal.SIGTERM, "Still there .*, in hang$"),
+    "a thread": (-signal.SIGTERM, r"Still there .*\nThread T\n.*, in hang$"),
+    "a log": (-signal.SIGALRM, ""),
+    "the program": (0, ""),
+    "in its loop": (0, ""),  # as a request over HTTP, which may take its time
+    "a daemon": (0, ""),
+}
+
+
+async def test_a_program_that_goes_on_after_its_server(tmp_path: Path):
+    """It may, as long as it doesn't hang at its end."""
+    env = {**ENVIRONMENT, "SETTINGS": json.dumps({"WS_SHUTDOWN_TIMEOUT": 0.2})}
+    with contextlib.ExitStack() as stack:
+        programs = {}
+        for number, what in enumerate(AFTERWARDS):
+            log_path = tmp_path / f"{number}.log"
+            programs[what] = Program("tests.faults.after", what, log_path=log_path, env=env)
+            stack.enter_context(programs[what])
+            async with clients(programs[what], "hooks"):
+                programs[what].process.terminate()
+        for what, (code, text) in AFTERWARDS.items():
+            assert await asyncio.to_thread(programs[what].process.wait, 30) == code, what
+            log = programs[what].log
+            assert re.search(text, log, re.DOTALL | re.MULTILINE), log
+            assert ("Still there" in log) is bool(text), log
+
+
+GUNICORN = (
+    *("gunicorn", "--worker-class", "uvicorn_worker.UvicornWorker", "--workers", str(WORKERS)),
+    *("--bind", "127.0.0.1:0", "--no-control-socket", "tests.project.asgi:application"),
+)
 
 
 @pytest.mark.parametrize("kind", ["uvicorn", "gunicorn"])
@@ -191,15 +214,12 @@ async def test_workers(kind: str, start_server: StartServer, folder: Path, tmp_p
     env = {**ENVIRONMENT, "LOCAL_LAYER": str(folder / "layer")}
     with contextlib.ExitStack() as stack:
         if kind == "gunicorn":
-            server: Server = stack.enter_context(
-                Gunicorn(log_path=tmp_path / "gunicorn.log", env=env)
-            )
+            gunicorn = Program(*GUNICORN, log_path=tmp_path / "gunicorn.log", env=env)
+            server: Server = stack.enter_context(gunicorn)
         else:
             server = start_server("uvicorn", env=env, args=("--workers", str(WORKERS)))
         await until(lambda: server.log.count("Started server process") == WORKERS)
         async with clients(server, *MIXED) as opened:
             assert await stop(server) < LIMIT + SLACK
-            assert await ends(opened) == {1012: len(MIXED)}
-        assert server.log.count("disconnect called code=1012") == len(MIXED)
-        assert "Traceback" not in server.log
+            await check_all_ended(server, opened)
         assert server.log.count("Finished server process") == WORKERS

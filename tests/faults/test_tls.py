@@ -1,21 +1,20 @@
 """The same over TLS: who doesn't read, or writes without end, also while the server stops."""
 
-import asyncio
 import json
 import signal
 import ssl
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.faults.raw import CLOSE, RawClient, frame, raw_client
-from tests.faults.test_flow import GROWTH, MB, Peak
-from tests.faults.wire import request
+from tests.faults.test_flow import GROWTH, MB, TOO_LARGE, Peak, opened
 from tests.servers import Server, ServerName
+from tests.wire import CONTINUATION, RawClient, close, frame, raw_client
 
 pytestmark = pytest.mark.faults
 
@@ -30,8 +29,8 @@ class TlsServer(Server):
 
     def __init__(self, name: ServerName, folder: Path, *, log_path: Path) -> None:
         env = {
-            "DJANGO_SETTINGS_MODULE": "tests.faults.flow_settings",
-            "WS_SETTINGS": json.dumps({"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_SEND_TIMEOUT": 60}),
+            "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
+            "SETTINGS": json.dumps({"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_SEND_TIMEOUT": 60}),
         }
         super().__init__(name, APPLICATION, log_path=log_path, env=env)
         key, chain = folder / "privkey.pem", folder / "fullchain.pem"
@@ -67,63 +66,51 @@ def flood(client: RawClient, is_flooding: threading.Event) -> None:
             is_flooding.set()
 
 
-async def test_a_flood_and_a_client_that_never_reads(server: Server, trust: ssl.SSLContext):
+def test_a_flood_and_a_client_that_never_reads(server: Server, trust: ssl.SSLContext):
     with (
-        raw_client(server, "/slow", tls=trust) as writer,
-        raw_client(server, "/push", tls=trust, receive_buffer=65536) as stuck,
+        opened(server, "/slow", tls=trust) as writer,
+        opened(server, "/push", tls=trust, receive_buffer=65536) as stuck,
+        Peak(server) as peak,
     ):
-        writer.receive()
-        stuck.receive()
-        async with Peak(server) as peak:
-            stuck.send(b"200 1000000")
-            assert await asyncio.to_thread(writer.flood, FLOOD, 0.5, 150 * MB) < 30 * MB
-        assert peak.growth < GROWTH
+        stuck.send(b"200 1000000")
+        assert writer.flood(FLOOD, 0.5, 150 * MB) < 30 * MB
+    assert peak.growth < GROWTH
     assert "Traceback" not in server.log
 
 
 def test_who_is_told_what_it_did_wrong_and_answers(server: Server, trust: ssl.SSLContext):
     """TLS can't be closed on one side only: it is the client's close frame that ends it."""
-    with raw_client(server, "/count", tls=trust) as client:
-        client.receive()
+    with opened(server, tls=trust) as client:
         client.send(b"", fin=False)
-        client.socket.sendall(frame(b"x" * 16_000, 0, fin=False) * 400)
-        assert client.closed() == (1009, "a message has 1048576 bytes at most")
+        client.socket.sendall(frame(b"x" * 16_000, CONTINUATION, fin=False) * 400)
+        assert client.closed() == (1009, TOO_LARGE)
         client.socket.settimeout(3)
-        client.send(b"\x03\xf1", CLOSE)
+        client.socket.sendall(close(1009))
         with suppress(ConnectionError, ssl.SSLEOFError):  # not TimeoutError
             assert client.socket.recv(1) == b""
 
 
-async def test_the_server_stops_meanwhile(server: Server, trust: ssl.SSLContext):
+def test_the_server_stops_meanwhile(server: Server, trust: ssl.SSLContext):
     """Alone, uvicorn waits for as long as the one doesn't read, and for the end of the other."""
     is_flooding = threading.Event()
-    with ExitStack() as stack:
-        stuck = stack.enter_context(raw_client(server, "/push", tls=trust, receive_buffer=65536))
-        stuck.receive()
+    with (
+        opened(server, "/push", tls=trust, receive_buffer=65536) as stuck,
+        opened(server, "/slow", tls=trust) as writer,
+        ThreadPoolExecutor(1) as pool,
+    ):
         stuck.send(b"200 1000000")
         stuck.take(2)
-        writer = stack.enter_context(raw_client(server, "/slow", tls=trust))
-        writer.receive()
-        flooding = asyncio.create_task(asyncio.to_thread(flood, writer, is_flooding))
-        assert await asyncio.to_thread(is_flooding.wait, 10)
-        code = await asyncio.to_thread(server.terminate, LIMIT + SLACK)
-        assert code in {0, -signal.SIGTERM}
-        await flooding
+        pool.submit(flood, writer, is_flooding)
+        assert is_flooding.wait(10)
+        assert server.terminate(LIMIT + SLACK) in {0, -signal.SIGTERM}
     assert server.log.count("disconnect called code=1012") == 2
     assert "Still there" not in server.log
     assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize(("scheme", "status"), [("https", 101), ("http", 403)])
-async def test_the_scheme_of_an_origin(
-    server: Server, trust: ssl.SSLContext, scheme: str, status: int
-):
+def test_the_scheme_of_an_origin(server: Server, trust: ssl.SSLContext, scheme: str, status: int):
     """A page that came without TLS may be anybody's, and `Secure` cookies would go with it."""
-    address = f"{server.host}:{server.port}"
-    opening = request(b"/slow", f"Origin: {scheme}://{address}".encode(), host=address.encode())
-    reader, writer = await asyncio.open_connection(
-        server.host, server.port, ssl=trust, server_hostname="example.com"
-    )
-    writer.write(opening)
-    assert (await reader.readline()).startswith(b"HTTP/1.1 %d " % status)
-    writer.transport.abort()
+    origin = f"Origin: {scheme}://127.0.0.1".encode()
+    with raw_client(server, "/slow", lines=[origin], tls=trust, is_waiting=False) as client:
+        assert client.head().startswith(f"HTTP/1.1 {status} ")

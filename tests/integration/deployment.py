@@ -10,12 +10,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from tests.servers import POLL_INTERVAL, ROOT, Process, RedisServer, free_port
+from tests.servers import ROOT, Process, RedisServer, free_port
 
 SNIPPETS = ROOT / "docs" / "snippets" / "deploy"
 _LAUNCH = Path(__file__).parent / "deployed" / "launch.py"
@@ -80,14 +79,6 @@ class Site:
         assert (done.returncode, done.stderr) == (0, ""), done
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Asks again and again until the answer is true; fails when the seconds are over."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(POLL_INTERVAL)
-
-
 class Logged(Process):
     """A process whose log says when it is ready: it has `ready` in it, `count` times."""
 
@@ -146,16 +137,14 @@ class Unit(Logged):
 class Nginx(Process):
     """The front door: nginx with the page's configuration, on a port of its own."""
 
-    def __init__(
-        self, site: Site, folder: Path, *, certificate: Path, replacements: Mapping[str, str]
-    ) -> None:
+    def __init__(self, site: Site, folder: Path, *, certificate: Path) -> None:
         self.front = free_port()
         changes = {
             "listen 443 ssl": f"listen {self.host}:{self.front} ssl",
             "/etc/ssl/project": str(certificate),
             "127.0.0.1:8000": f"127.0.0.1:{site.port}",
         }
-        (folder / "project.conf").write_text(read("nginx.conf", {**changes, **replacements}))
+        (folder / "project.conf").write_text(read("nginx.conf", changes))
         # Its workers have to read our files.
         user = "user root;\n" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(

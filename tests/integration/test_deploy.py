@@ -7,10 +7,9 @@ import json
 import shutil
 import socket
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from redis import Redis
@@ -19,8 +18,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from tests.conftest import StartRedis, missing
-from tests.integration.deployment import Nginx, Sentinel, Site, Unit, read, wait_until
+from tests.integration.deployment import Nginx, Sentinel, Site, Unit, read
 from tests.servers import RedisServer, free_port
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -30,14 +30,18 @@ ORIGIN = f"https://{HOST}"
 # Clients that are opened at once, until more than one process has some.
 BATCH = 16
 
-Start = Callable[..., Any]
+READY = {"daphne": "Listening on TCP address", "uvicorn": "Application startup complete"}
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder whose path is short enough for the sockets in it."""
-    with tempfile.TemporaryDirectory(prefix="deploy-") as path:
-        yield Path(path)
+class Deployed(NamedTuple):
+    """A site behind nginx, and the units that get SIGTERM."""
+
+    site: Site
+    front: "Front"
+    units: list[Unit]
+
+
+Serve = Callable[[str, str], Deployed]
 
 
 @pytest.fixture
@@ -47,56 +51,41 @@ def running() -> Iterator[contextlib.ExitStack]:
 
 
 @pytest.fixture
-def start_nginx(
-    folder: Path, certificate: Path, running: contextlib.ExitStack
-) -> Callable[..., "Front"]:
+def serve(folder: Path, certificate: Path, running: contextlib.ExitStack) -> Serve:
+    """Starts four processes of a server, as its unit says: `serve(settings, "daphne")`."""
     if shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
         missing("nginx-light")
 
-    def start(site: Site, **replacements: str) -> Front:
-        nginx = Nginx(site, folder, certificate=certificate, replacements=replacements)
-        running.enter_context(nginx)
-        return Front(nginx, ssl.create_default_context(cafile=certificate / "fullchain.pem"))
-
-    return start
-
-
-@pytest.fixture
-def start_units(folder: Path, running: contextlib.ExitStack) -> Callable[[str, Site], list[Unit]]:
-    """Starts four processes of a server, as its unit says; returns those that get SIGTERM."""
-
-    def start(name: str, site: Site) -> list[Unit]:
-        if name == "daphne":
-            listener = running.enter_context(_listener(site))
-            units = [_daphne(site, folder, listener, number) for number in range(1, 5)]
-        elif name == "uvicorn":
-            units = [_workers(site, folder, "uvicorn.service")]
-        else:
-            change = {} if name == "gunicorn --preload" else {" --preload": ""}
-            units = [_workers(site, folder, "gunicorn.service", change)]
+    def start(settings: str, name: str) -> Deployed:
+        site = Site(folder, settings)
+        units = list(units_of(site, folder, name, running))
         for unit in units:
             running.enter_context(unit)
-        return units
+        nginx = running.enter_context(Nginx(site, folder, certificate=certificate))
+        trust = ssl.create_default_context(cafile=certificate / "fullchain.pem")
+        return Deployed(site, Front(nginx, trust), units)
 
     return start
 
 
-def _listener(site: Site) -> socket.socket:
-    """The socket of daphne.socket."""
-    assert "ListenStream=127.0.0.1:8000\n" in read("daphne.socket", {})
-    return socket.create_server(("127.0.0.1", site.port))
-
-
-def _daphne(site: Site, folder: Path, listener: socket.socket, number: int) -> Unit:
-    log_path = folder / f"daphne-{number}.log"
-    ready = "Listening on TCP address"
-    return Unit(site, "daphne@.service", log_path=log_path, ready=ready, listener=listener)
-
-
-def _workers(site: Site, folder: Path, name: str, change: dict[str, str] | None = None) -> Unit:
-    log_path = folder / f"{name}.log"
-    ready = "Application startup complete"
-    return Unit(site, name, log_path=log_path, ready=ready, count=4, replacements=change)
+def units_of(site: Site, folder: Path, name: str, running: contextlib.ExitStack) -> Iterator[Unit]:
+    if name == "daphne":
+        assert "ListenStream=127.0.0.1:8000\n" in read("daphne.socket", {})
+        listener = running.enter_context(socket.create_server(("127.0.0.1", site.port)))
+        for number in range(4):
+            path = folder / f"daphne-{number}.log"
+            yield Unit(
+                *(site, "daphne@.service"), log_path=path, ready=READY[name], listener=listener
+            )
+    else:
+        server, _, preload = name.partition(" ")
+        yield Unit(
+            *(site, f"{server}.service"),
+            log_path=folder / "unit.log",
+            ready=READY["uvicorn"],
+            count=4,
+            replacements={} if preload or server == "uvicorn" else {" --preload": ""},
+        )
 
 
 class Front:
@@ -203,12 +192,8 @@ async def open_many(front: Front, stack: contextlib.AsyncExitStack) -> list[Clie
 
 
 @pytest.mark.parametrize("name", ["daphne", "uvicorn", "gunicorn", "gunicorn --preload"])
-async def test_behind_nginx_without_a_broker(
-    name: str, folder: Path, start_nginx: Start, start_units: Start
-):
-    site = Site(folder, local(folder))
-    units = start_units(name, site)
-    front = start_nginx(site)
+async def test_behind_nginx_without_a_broker(name: str, folder: Path, serve: Serve):
+    site, front, units = serve(local(folder), name)
     async with contextlib.AsyncExitStack() as stack:
         first, second, *others = (await spread(front, stack)).values()
         for group in (first, second):
@@ -225,11 +210,9 @@ async def test_behind_nginx_without_a_broker(
         assert {(await closed(client))[0] for client in left} == {1012}
 
 
-async def test_one_of_four_daphnes_stops(folder: Path, start_nginx: Start, start_units: Start):
+async def test_one_of_four_daphnes_stops(folder: Path, serve: Serve):
     """The others go on to accept, and to find each other."""
-    site = Site(folder, local(folder))
-    stopped, *_ = start_units("daphne", site)
-    front = start_nginx(site)
+    site, front, (stopped, *_) = serve(local(folder), "daphne")
     assert await asyncio.to_thread(stopped.stop) == 0
     async with contextlib.AsyncExitStack() as stack:
         processes = await spread(front, stack)
@@ -249,33 +232,21 @@ def redis_by_url(url: str) -> str:
     return read("settings_redis.py", {"redis://:password@10.0.0.1:6379/0": url})
 
 
-@pytest.fixture
-def serve(folder: Path, start_nginx: Start, start_units: Start) -> Start:
-    """A site with these settings, behind nginx, on four processes of one server."""
-
-    def start(settings: str, name: str) -> tuple[Site, Front]:
-        site = Site(folder, settings)
-        start_units(name, site)
-        return site, start_nginx(site)
-
-    return start
-
-
 @pytest.mark.parametrize("name", ["uvicorn", "gunicorn --preload"])
-async def test_redis_with_a_password(serve: Start, start_redis: StartRedis, name: str):
+async def test_redis_with_a_password(serve: Serve, start_redis: StartRedis, name: str):
     server = start_redis()
     set_password(server)
-    site, front = serve(redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), name)
+    site, front, _ = serve(redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), name)
     async with front.connect("/ws/door") as client:
         await check_outside(site, client, (await told(client))["id"])
 
 
-async def test_several_redis_hosts(serve: Start, start_redis: StartRedis):
+async def test_several_redis_hosts(serve: Serve, start_redis: StartRedis):
     servers = [start_redis(), start_redis()]
     hosts = {
         f"redis://10.0.0.{number}:6379": server.url for number, server in enumerate(servers, 1)
     }
-    site, front = serve(read("settings_shards.py", hosts), "daphne")
+    site, front, _ = serve(read("settings_shards.py", hosts), "daphne")
     async with contextlib.AsyncExitStack() as stack:
         clients = {(await told(client))["id"]: client for client in await open_many(front, stack)}
         groups = [connections_on(server) for server in servers]
@@ -287,7 +258,7 @@ async def test_several_redis_hosts(serve: Start, start_redis: StartRedis):
 
 
 async def test_sentinel_fails_over(
-    serve: Start, start_redis: StartRedis, folder: Path, running: contextlib.ExitStack
+    serve: Serve, start_redis: StartRedis, folder: Path, running: contextlib.ExitStack
 ):
     # Else it waits five seconds for more replicas.
     master = start_redis(args=("--repl-diskless-sync-delay", "0"))
@@ -302,17 +273,13 @@ async def test_sentinel_fails_over(
         '("10.0.0.2", 26379)': f'("127.0.0.1", {sentinel.port})',
         '("10.0.0.3", 26379)': f'("127.0.0.1", {free_port()})',
     }
-    site, front = serve(read("settings_sentinel.py", changes), "daphne")
+    site, front, _ = serve(read("settings_sentinel.py", changes), "daphne")
     async with front.connect("/ws/door") as first, front.connect("/ws/door") as second:
         await check_outside(site, first, (await told(first))["id"])
         connection_id = (await told(second))["id"]
         master.kill()
         await until(lambda: connection_id in connections_on(replica, "password"))
         await check_outside(site, second, connection_id)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    await asyncio.to_thread(wait_until, condition)
 
 
 def set_password(server: RedisServer) -> None:

@@ -15,9 +15,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.conftest import missing, unavailable
-from tests.integration.deployment import Logged, read, wait_until
+from tests.integration.deployment import Logged, read
 from tests.integration.network import Network, NetworkError
 from tests.servers import ROOT, Process
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -186,7 +187,7 @@ async def test_a_cut_that_outlives_the_connection_to_redis(
     await hosts.connect(stack)
     network.cut(CUT)
     cut_off = hosts.servers[CUT]
-    await asyncio.to_thread(wait_until, lambda: LOST in cut_off.log)
+    await until(lambda: LOST in cut_off.log)
     # Its own client goes on, and so do the others.
     await asyncio.wait_for(await hosts.clients[CUT].ping(), SECONDS)
     await hosts.exchange("without you", OTHERS)

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from panther_channels.servers._incoming import ControlFrames, max_fragments, skip_to_close
-from tests.faults.wire import close, frame
+from tests.wire import BINARY, CLOSE, CONTINUATION, PING, close, frame
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
@@ -14,8 +14,9 @@ from tests.faults.wire import close, frame
     [
         (0, b""),
         (300, b"\x88" * 300),
-        (0, frame(1, b"x" * 5) + frame(0, b"\x88" * 300) + frame(2, b"x" * 70_000) + frame(9)),
-        (0, frame(1, b"not masked", mask=False) + frame(8, b"", head=0) + frame(8, b"x" * 126)),
+        (0, frame(b"x" * 5) + frame(b"\x88" * 300, CONTINUATION) + frame(b"x" * 70_000, BINARY)),
+        (0, frame(b"", PING) + frame(b"no mask", is_masked=False) + frame(b"", CLOSE, fin=False)),
+        (0, frame(b"x" * 126, CLOSE)),
     ],
 )
 def test_what_comes_before_a_close_frame_is_thrown_away(unread: int, before: bytes, step: int):
@@ -34,7 +35,7 @@ def test_what_comes_before_a_close_frame_is_thrown_away(unread: int, before: byt
 def test_a_frame_that_never_ends():
     buffer = bytearray()
     skipping = skip_to_close(buffer)
-    buffer += frame(1, size=2**63)
+    buffer += frame(size=2**63)
     for _ in range(10):
         next(skipping)
         assert not buffer

@@ -11,7 +11,7 @@ USE_TZ = True
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "panther_channels.layers.RedisChannelLayer",
-        "CONFIG": {"hosts": [f"redis://127.0.0.1:{os.environ['REDIS_PORT']}/0"]},
+        "CONFIG": {"hosts": [f"redis://127.0.0.1:{os.environ.get('REDIS_PORT')}/0"]},
     }
 }
 LOGGING = {

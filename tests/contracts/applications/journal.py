@@ -4,14 +4,14 @@ A refused handshake shows its client nothing but a status. So the classes write 
 went through under the scenario's name (the header ``X-Run``), and another connection reads it.
 """
 
-import asyncio
 import json
 from collections import defaultdict
+from contextlib import suppress
 
 from tests.contracts.applications.package import GenericWebsocket, Websocket
+from tests.waiting import until
 
 _entries: dict[str, list[object]] = defaultdict(list)
-_written = asyncio.Event()
 
 # Long enough for an entry that is on its way; a scenario that expects fewer waits it out.
 PATIENCE = 1.0
@@ -24,7 +24,6 @@ def run_of(connection: Websocket) -> str:
 
 def note(connection: Websocket, entry: object) -> None:
     _entries[run_of(connection)].append(entry)
-    _written.set()
 
 
 def facts(connection: Websocket) -> list[object]:
@@ -45,12 +44,6 @@ class Journal(GenericWebsocket):
 
     async def receive(self, data: str | bytes) -> None:
         run = run_of(self)
-        deadline = asyncio.get_running_loop().time() + PATIENCE
-        while len(_entries[run]) < int(data):
-            _written.clear()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await _written.wait()
-            except TimeoutError:
-                break
+        with suppress(TimeoutError):
+            await until(lambda: len(_entries[run]) >= int(data), PATIENCE)
         await self.send(json.dumps(_entries.pop(run, [])))

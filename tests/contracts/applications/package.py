@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         send_message_to_websocket,
     )
 else:
-    _package = os.environ["CONTRACT_PACKAGE"]
+    _package = os.environ.get("CONTRACT_PACKAGE", "panther_channels")
     _exceptions = importlib.import_module(f"{_package}.exceptions")
     _websocket = importlib.import_module(f"{_package}.websocket")
 

@@ -1,6 +1,6 @@
 """Authentications, permissions and middlewares."""
 
-from tests.contracts.client import Client
+from tests.client import Client
 from tests.contracts.scenarios.registry import scenario
 
 

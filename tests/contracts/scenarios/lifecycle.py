@@ -2,46 +2,46 @@
 
 import asyncio
 
-from tests.contracts.client import Client
+from tests.client import Client
 from tests.contracts.scenarios.registry import scenario
 
 
 @scenario
 async def not_accepted_is_refused(connect: Client) -> object:
-    return [await connect.handshake("/lifecycle/silent/"), await connect.journal(1)]
+    return [await connect.status("/lifecycle/silent/"), await connect.journal(1)]
 
 
 @scenario
 async def a_class_without_hooks_refuses(connect: Client) -> object:
-    return await connect.handshake("/lifecycle/untouched/")
+    return await connect.status("/lifecycle/untouched/")
 
 
 @scenario
 async def close_before_accept_refuses(connect: Client) -> object:
-    return [await connect.handshake("/lifecycle/refusing/"), await connect.journal(2)]
+    return [await connect.status("/lifecycle/refusing/"), await connect.journal(2)]
 
 
 @scenario
 async def close_before_accept_with_code_refuses(connect: Client) -> object:
-    return await connect.handshake("/lifecycle/refusing-with-code/")
+    return await connect.status("/lifecycle/refusing-with-code/")
 
 
 @scenario
 async def accept_after_close_raises(connect: Client) -> object:
-    status = await connect.handshake("/lifecycle/refusing-then-accepting/")
+    status = await connect.status("/lifecycle/refusing-then-accepting/")
     return [status, await connect.journal(2)]
 
 
 @scenario
 async def close_after_accept_in_connect(connect: Client) -> object:
     closing = await connect("/lifecycle/closing-at-once/")
-    return [closing.handshake, await closing.receive()]
+    return [closing.status, await closing.receive()]
 
 
 @scenario
 async def messages_sent_in_connect_arrive_in_order(connect: Client) -> object:
     greeting = await connect("/lifecycle/greeting/")
-    return [*await greeting.frames(3), await greeting.ask("after")]
+    return [*await greeting.messages(3), await greeting.ask("after")]
 
 
 @scenario
@@ -49,7 +49,7 @@ async def messages_sent_before_the_accept_are_kept(connect: Client) -> object:
     """A client may send while connect() is still at it."""
     greeting = await connect("/lifecycle/greeting/")
     await greeting.send("early")
-    return await greeting.frames(4)
+    return await greeting.messages(4)
 
 
 @scenario
@@ -165,7 +165,7 @@ async def receive_runs_one_message_at_a_time(connect: Client) -> object:
     slow = await connect("/lifecycle/slow/")
     for number in range(10):
         await slow.send(str(number))
-    return await slow.frames(10)
+    return await slow.messages(10)
 
 
 @scenario
@@ -214,7 +214,7 @@ async def a_subprotocol_is_chosen(connect: Client) -> object:
     speaking = await connect(
         "/lifecycle/speaking/?choose=chat", subprotocols=["superchat", "chat", "other"]
     )
-    return [speaking.websocket.subprotocol, await speaking.receive()]
+    return [speaking.subprotocol, await speaking.receive()]
 
 
 @scenario
@@ -222,18 +222,17 @@ async def no_subprotocol_is_chosen(connect: Client) -> object:
     offered = await connect("/lifecycle/speaking/", subprotocols=["chat"])
     none = await connect("/lifecycle/speaking/")
     return [
-        [offered.websocket.subprotocol, await offered.receive()],
-        [none.websocket.subprotocol, await none.receive()],
+        [offered.subprotocol, await offered.receive()],
+        [none.subprotocol, await none.receive()],
     ]
 
 
 @scenario
 async def accept_with_headers(connect: Client) -> object:
     accepted = await connect("/lifecycle/accepting-with-headers/")
-    if accepted.handshake != 101:
-        return accepted.handshake
-    response = accepted.websocket.response
-    return [response and response.headers.get("x-contract"), await accepted.receive()]
+    if accepted.status != 101:
+        return accepted.status
+    return [accepted.headers.get("x-contract"), await accepted.receive()]
 
 
 @scenario
@@ -245,13 +244,13 @@ async def disconnect_is_told_of_a_client_close(connect: Client) -> object:
 
 @scenario
 async def an_exception_before_accept_refuses(connect: Client) -> object:
-    return await connect.handshake("/lifecycle/failing/before-accept/")
+    return await connect.status("/lifecycle/failing/before-accept/")
 
 
 @scenario
 async def an_exception_after_accept_in_connect(connect: Client) -> object:
     failing = await connect("/lifecycle/failing/after-accept/")
-    return [failing.handshake, await failing.receive()]
+    return [failing.status, await failing.receive()]
 
 
 @scenario
@@ -262,7 +261,7 @@ async def an_exception_in_receive(connect: Client) -> object:
 
 @scenario
 async def a_package_error_before_accept(connect: Client) -> object:
-    return await connect.handshake("/lifecycle/raising/before-accept/")
+    return await connect.status("/lifecycle/raising/before-accept/")
 
 
 @scenario

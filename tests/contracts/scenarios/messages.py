@@ -1,6 +1,6 @@
 """What is sent, and what arrives."""
 
-from tests.contracts.client import Client
+from tests.client import Client
 from tests.contracts.scenarios.registry import scenario
 
 
@@ -68,13 +68,13 @@ async def many_messages_keep_their_order(connect: Client) -> object:
     echo = await connect("/messages/echo/")
     for number in range(200):
         await echo.send(str(number) if number % 2 else str(number).encode())
-    return await echo.frames(200)
+    return await echo.messages(200)
 
 
 @scenario
 async def a_ping_is_answered(connect: Client) -> object:
     echo = await connect("/messages/echo/")
-    await (await echo.websocket.ping(b"data"))
+    await echo.ping()
     return await echo.ask("after")
 
 

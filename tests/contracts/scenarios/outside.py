@@ -3,18 +3,17 @@
 import json
 from typing import Any
 
-from tests.contracts.client import Client, Connection, Frame
+from tests.client import Client, Connection, Message
 from tests.contracts.scenarios.registry import ruinous_scenario, scenario
 
 
 async def _pair(connect: Client, path: str = "target") -> tuple[Connection, str, Connection]:
     """A target, its id, and the connection that reaches it."""
     target = await connect(f"/outside/{path}/")
-    _, connection_id = await target.receive()
-    return target, str(connection_id), await connect("/outside/control/")
+    return target, str(await target.receive()), await connect("/outside/control/")
 
 
-async def _obey(control: Connection, do: str, target: object, **options: object) -> Frame:
+async def _obey(control: Connection, do: str, target: object, **options: object) -> Message:
     return await control.ask(json.dumps({"do": do, "target": target, **options}))
 
 
@@ -158,7 +157,7 @@ async def only_the_addressed_connection_is_reached(connect: Client) -> object:
 @scenario
 async def a_hundred_messages_keep_their_order(connect: Client) -> object:
     target, connection_id, control = await _pair(connect)
-    return [await _obey(control, "count", connection_id, to=100), await target.frames(100)]
+    return [await _obey(control, "count", connection_id, to=100), await target.messages(100)]
 
 
 @scenario

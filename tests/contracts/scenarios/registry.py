@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.contracts.client import Client
+from tests.client import Client
 
 # Whatever compares: frames, statuses, what the journal holds.
 Play = Callable[[Client], Awaitable[object]]

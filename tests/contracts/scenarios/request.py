@@ -3,16 +3,12 @@
 import json
 from typing import Any
 
-from tests.contracts.client import Client, Connection
+from tests.client import Client, Connection
 from tests.contracts.scenarios.registry import scenario
 
 
 async def _facts(connection: Connection, *names: str) -> list[Any]:
-    answers = []
-    for name in names:
-        _, answer = await connection.ask(name)
-        answers.append(json.loads(str(answer))[0])
-    return answers
+    return [json.loads(str(await connection.ask(name)))[0] for name in names]
 
 
 @scenario
@@ -121,7 +117,7 @@ async def scheme_and_http_version(connect: Client) -> object:
 @scenario
 async def the_clients_address(connect: Client) -> object:
     facts = await connect("/request/facts/")
-    ip, port = facts.websocket.local_address[:2]
+    ip, port = facts.address
     (address,) = await _facts(facts, "client")
     return [address == [ip, port, f"{ip}:{port}"], ip]
 

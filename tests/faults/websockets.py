@@ -1,4 +1,4 @@
-"""WebSockets whose hooks misbehave, and their URLs."""
+"""WebSockets whose hooks misbehave, send much, or ask the database; and their URLs."""
 
 import asyncio
 import contextlib
@@ -6,6 +6,9 @@ import logging
 import time
 
 from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
+from django.contrib.contenttypes.models import ContentType
+from django.db import Error
 
 from panther_channels.websocket import GenericWebsocket
 
@@ -15,7 +18,7 @@ FOR_EVER = 3600
 
 
 class Hooks(GenericWebsocket):
-    """Sends its connection id, and writes a line for its end."""
+    """Sends its connection id, echoes, and writes a line for its end."""
 
     async def connect(self):
         await self.accept()
@@ -26,6 +29,9 @@ class Hooks(GenericWebsocket):
 
     async def disconnect(self, code: int):
         logger.info("disconnect called code=%s id=%s", code, self.connection_id)
+
+
+# Hooks that misbehave
 
 
 class SlowAuth(Hooks):
@@ -52,25 +58,20 @@ class SlowAfterAccept(Hooks):
 
     async def connect(self):
         await super().connect()
-        try:
-            await asyncio.sleep(float(self.query_params.get("seconds", FOR_EVER)))
-            await self.send("connected")
-        except asyncio.CancelledError:
-            logger.info("connect() was cancelled")
-            raise
+        await asyncio.sleep(float(self.query_params.get("seconds", FOR_EVER)))
+        await self.send("connected")
 
 
 class SlowReceive(Hooks):
-    """Sleeps for as many seconds as a message says, and sends it back."""
+    """Sleeps for as many seconds as a message says."""
 
     async def receive(self, data: str | bytes):
         logger.info("busy with %s", data)
-        try:
-            await asyncio.sleep(float(data))
-        except asyncio.CancelledError:
-            logger.info("cancelled at %s", data)
-            raise
+        await self.be_busy(float(data))
         logger.info("handled %s", data)
+
+    async def be_busy(self, seconds: float):
+        await asyncio.sleep(seconds)
 
 
 class SlowDisconnect(Hooks):
@@ -79,11 +80,10 @@ class SlowDisconnect(Hooks):
         await asyncio.sleep(FOR_EVER)
 
 
-class Stubborn(Hooks):
+class Stubborn(SlowReceive):
     """Takes no notice of a first cancellation, as wait_for() of Python 3.11 may."""
 
-    async def receive(self, data: str | bytes):
-        logger.info("busy with %s", data)
+    async def be_busy(self, seconds: float):
         try:
             await asyncio.sleep(FOR_EVER)
         except asyncio.CancelledError:
@@ -91,21 +91,19 @@ class Stubborn(Hooks):
         await asyncio.sleep(FOR_EVER)
 
 
-class Deaf(Hooks):
+class Deaf(SlowReceive):
     """Takes no notice of any cancellation."""
 
-    async def receive(self, data: str | bytes):
-        logger.info("busy with %s", data)
+    async def be_busy(self, seconds: float):
         while True:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(FOR_EVER)
 
 
-class Threaded(Hooks):
+class Threaded(SlowReceive):
     """Waits for a thread that never ends."""
 
-    async def receive(self, data: str | bytes):
-        logger.info("busy with %s", data)
+    async def be_busy(self, seconds: float):
         await sync_to_async(self.wait)()
 
     def wait(self) -> None:
@@ -146,8 +144,92 @@ class Working(Hooks):
         raise ZeroDivisionError("raised in a task")
 
 
+# Those that send much, or are slow to take what they get
+
+
+class Push(Hooks):
+    """Sends as many messages of as many bytes as it is told: "200 1000000"."""
+
+    async def receive(self, data: str | bytes):
+        count, size = map(int, data.split())
+        try:
+            for _ in range(count):
+                await self.send("x" * size)
+        finally:
+            logger.info("push has ended")
+
+
+class Slow(Hooks):
+    """Takes 5 ms for a message; answers what is short."""
+
+    async def receive(self, data: str | bytes):
+        await asyncio.sleep(0.005)
+        if len(data) < 100:
+            await self.send(data)
+
+
+class Count(Hooks):
+    """Answers how many bytes came."""
+
+    async def receive(self, data: str | bytes):
+        await self.send(str(len(data)))
+
+
+class Both(Push):
+    """Sends while it receives; answers what is short."""
+
+    async def receive(self, data: str | bytes):
+        if len(data) < 20:
+            self.create_task(super().receive(data))
+
+
+class Gate(Count):
+    """Waits in its handshake for "/gate/opened"; refuses "/gate/closed"."""
+
+    async def connect(self):
+        state = self.path.rpartition("/")[2]
+        if state == "opened":
+            gate.set()
+        else:
+            logger.info("waits at the gate")
+            await gate.wait()
+            gate.clear()
+        if state != "closed":
+            await self.accept()
+
+
+gate = asyncio.Event()
+
+
+class Asking(Hooks):
+    """Asks the database in the way that a message names; all else is echoed."""
+
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes):
+        ask = getattr(self, f"_by_{data!s}", None)
+        await self.send(data if ask is None else str(await ask()))
+
+    async def _by_orm(self):
+        return await ContentType.objects.acount()
+
+    async def _by_database(self):
+        return await database_sync_to_async(ContentType.objects.count)()
+
+    async def _by_sync(self):
+        return await sync_to_async(ContentType.objects.count)()
+
+    async def _by_caught(self):
+        try:
+            return await ContentType.objects.acount()
+        except Error:
+            return "failed"
+
+
 websocket_urls = {
     "hooks": Hooks,
+    "id": Hooks,
     "auth": SlowAuth,
     "permission": SlowPermission,
     "connect": SlowConnect,
@@ -160,4 +242,10 @@ websocket_urls = {
     "threaded": Threaded,
     "blocking": Inherited,
     "working": Working,
+    "push": Push,
+    "slow": Slow,
+    "count": Count,
+    "both": Both,
+    "asking": Asking,
+    "gate": {"open": Gate, "closed": Gate, "opened": Gate},
 }
