@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
 
-from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
+from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
 
@@ -59,9 +59,7 @@ def get_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetRedis]:
 
         @functools.cache
         def get() -> RedisServer:
-            _require_redis()
-            log_path = tmp_path_factory.mktemp("redis") / "redis.log"
-            return running.enter_context(RedisServer(log_path=log_path))
+            return _start_redis(running, tmp_path_factory.mktemp("redis") / "redis.log")
 
         yield get
 
@@ -79,9 +77,7 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
         numbers = itertools.count(1)
 
         def start(**options: Any) -> RedisServer:
-            _require_redis()
-            log_path = tmp_path / f"redis-{next(numbers)}.log"
-            return running.enter_context(RedisServer(log_path=log_path, **options))
+            return _start_redis(running, tmp_path / f"redis-{next(numbers)}.log", **options)
 
         yield start
 
@@ -177,9 +173,10 @@ def redis_backed_server(server_name: ServerName, shared_server: StartServer) -> 
     return shared_server(server_name, redis=True)
 
 
-def _require_redis() -> None:
+def _start_redis(running: contextlib.ExitStack, log_path: Path, **options: Any) -> RedisServer:
     if shutil.which("redis-server") is None:
         missing("redis-server")
+    return running.enter_context(RedisServer(log_path=log_path, **options))
 
 
 def _build_server(
@@ -190,10 +187,9 @@ def _build_server(
     *,
     redis: bool = False,
     env: Mapping[str, str] | None = None,
-    args: Sequence[str] = (),
-    cwd: Path = ROOT,
+    **options: Any,
 ) -> Server:
     environment = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", **(env or {})}
     if redis:
         environment["REDIS_URL"] = get_redis().url
-    return Server(name, application, log_path=log_path, env=environment, args=args, cwd=cwd)
+    return Server(name, application, log_path=log_path, env=environment, **options)
