@@ -101,6 +101,12 @@ def test_every_word_of_every_command():
     assert [word for word in words if not mentions(word, page)] == []
 
 
+def test_every_room_is_drawn():
+    drawing = (ROOT / "docs" / "_static" / "rooms.svg").read_text()
+    drawn = set(re.findall(r">(\w+)/<", drawing)) | {"management"}  # by its command
+    assert {path.parent.name for path in PACKAGE.glob("*/*.py")} <= drawn
+
+
 @pytest.mark.parametrize(("name", "module"), documented_modules(), ids=str)
 def test_every_public_name(name, module):
     assert mentions(f"panther_channels.{name}")
