@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
 
-from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName
+from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
 
@@ -187,9 +187,10 @@ def _build_server(
     *,
     redis: bool = False,
     env: Mapping[str, str] | None = None,
-    **options: Any,
+    args: Sequence[str] = (),
+    cwd: Path = ROOT,
 ) -> Server:
     environment = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", **(env or {})}
     if redis:
         environment["REDIS_URL"] = get_redis().url
-    return Server(name, application, log_path=log_path, env=environment, **options)
+    return Server(name, application, log_path=log_path, env=environment, args=args, cwd=cwd)

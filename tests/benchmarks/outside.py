@@ -6,6 +6,7 @@ looked at in the end: each must have arrived once, in order.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -63,7 +64,8 @@ class Script:
         self.pid = self._process.pid
 
     def order(self, orders: bytes) -> None:
-        os.write(self._orders, orders)
+        with contextlib.suppress(BrokenPipeError):  # a sync one ends when all is sent
+            os.write(self._orders, orders)
 
     def check(self) -> None:
         """Raises an exception if the script has ended by itself."""

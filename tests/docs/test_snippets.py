@@ -195,24 +195,6 @@ def bearer(token: object) -> dict[str, Any]:
     return {"headers": {"authorization": f"Bearer {token}"}}
 
 
-async def test_three_carriers(access, ann, caplog):
-    token = str(AccessToken.for_user(ann))
-    cookie = {"headers": await sync_to_async(session_of)(ann)}
-    for options in (cookie, {"subprotocols": ["bearer", token]}, bearer(token)):
-        await check(access, "/ws/feed", "Hello, ann.", **options)
-    await check(access, "/ws/feed", 401, **bearer("no-token"))
-    await check(access, "/ws/inbox", "Hello, ann.", subprotocols=["bearer", token])
-    caplog.set_level(logging.INFO, "panther_channels")
-    caplog.clear()
-    await check(access, "/ws/inbox", 403, **bearer(token))
-    await check(access, "/ws/inbox", 401, subprotocols=["bearer", "forged"])
-    assert [record.getMessage() for record in caplog.records] == [
-        "WebSocket '/ws/inbox' was refused: 'Permission Denied'",
-        "SubprotocolJWTAuthentication refused a connection: AccessToken: Token is invalid",
-        "WebSocket '/ws/inbox' was refused: 'Authentication Error'",
-    ]
-
-
 async def test_authentications_of_ones_own(ann, caplog):
     caplog.set_level(logging.INFO, "panther_channels")
     token = AccessToken.for_user(ann)

@@ -7,7 +7,7 @@ from asgiref.testing import ApplicationCommunicator
 from channels.routing import URLRouter
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
-from django.test import override_settings
+from django.test import AsyncRequestFactory, override_settings
 from django.urls import path
 
 from panther_channels.asgi import get_asgi_application
@@ -44,19 +44,7 @@ def application() -> Any:
 async def get(
     target: str, application: Any, root_path: str = ""
 ) -> tuple[int, Any, dict[bytes, bytes]]:
-    scope = {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": target,
-        "raw_path": target.encode(),
-        "root_path": root_path,
-        "query_string": b"",
-        "headers": [(b"host", b"testserver")],
-        "client": ("127.0.0.1", 50000),
-        "server": ("testserver", 80),
-    }
+    scope = {**AsyncRequestFactory().get(target).scope, "root_path": root_path}
     communicator = ApplicationCommunicator(application, scope)
     await communicator.send_input({"type": "http.request", "body": b""})
     start = await communicator.receive_output(5)
