@@ -41,8 +41,6 @@ class Delivery:
     sender: float
     servers: float
     redis: float
-    # As a share of a core.
-    client_cpu: float
     lost: int
     repeated: int
     disordered: int
@@ -191,7 +189,7 @@ class Costs:
 
     def read(self) -> list[float]:
         spent = [sum(sum(item.cpu_times()[:2]) for item in group) for group in self._groups]
-        return [time.perf_counter(), time.process_time(), *spent]
+        return [time.perf_counter(), *spent]
 
 
 async def measure(
@@ -216,7 +214,7 @@ async def measure(
     numbers = [[int(text[:9]) for text in connection.received] for connection in connections]
     latencies = [await _single(client, sent + number) for number in range(singles)] or [0.0]
     await client.close(connection.transport for connection in connections)
-    elapsed, own, *spent = (later - earlier for earlier, later in zip(before, after, strict=True))
+    elapsed, *spent = (later - earlier for earlier, later in zip(before, after, strict=True))
     servers, redis, script = (1_000_000 * seconds / max(count, 1) for seconds in spent)
     arrived = sum(len(set(of_one)) for of_one in numbers)
     return Delivery(
@@ -224,7 +222,6 @@ async def measure(
         sender=script,
         servers=servers,
         redis=redis,
-        client_cpu=own / elapsed,
         lost=sent - arrived,
         repeated=sum(map(len, numbers)) - arrived,
         disordered=sum(b < a for of_one in numbers for a, b in pairwise(of_one)),
