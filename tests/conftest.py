@@ -61,9 +61,7 @@ def get_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GetRedis]:
 
         @functools.cache
         def get() -> RedisServer:
-            _require_redis()
-            log_path = tmp_path_factory.mktemp("redis") / "redis.log"
-            return running.enter_context(RedisServer(log_path=log_path))
+            return _start_redis(running, tmp_path_factory.mktemp("redis") / "redis.log")
 
         yield get
 
@@ -81,9 +79,7 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
         numbers = itertools.count(1)
 
         def start(**options: Any) -> RedisServer:
-            _require_redis()
-            log_path = tmp_path / f"redis-{next(numbers)}.log"
-            return running.enter_context(RedisServer(log_path=log_path, **options))
+            return _start_redis(running, tmp_path / f"redis-{next(numbers)}.log", **options)
 
         yield start
 
@@ -192,9 +188,10 @@ def redis_backed_server(server_name: ServerName, shared_server: StartServer) -> 
     return shared_server(server_name, redis=True)
 
 
-def _require_redis() -> None:
+def _start_redis(running: contextlib.ExitStack, log_path: Path, **options: Any) -> RedisServer:
     if shutil.which("redis-server") is None:
         missing("redis-server")
+    return running.enter_context(RedisServer(log_path=log_path, **options))
 
 
 def _build_server(

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import psutil
 
@@ -99,11 +99,8 @@ class Process:
                 start_new_session=True,
                 pass_fds=self.pass_fds,
             )
-        deadline = time.monotonic() + START_TIMEOUT
         try:
-            while not self._is_ready():
-                self._check(deadline, "answer a request")
-                time.sleep(POLL_INTERVAL)
+            self._wait_ready(time.monotonic() + START_TIMEOUT)
         except BaseException:
             self.kill()
             raise
@@ -158,6 +155,12 @@ class Process:
         # By SIGTERM, for only then the coverage of a Python process is written.
         self.terminate()
 
+    def _wait_ready(self, deadline: float) -> None:
+        while not self._is_ready():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise self._failure("answer a request")
+            time.sleep(POLL_INTERVAL)
+
     def _is_ready(self) -> bool:
         raise NotImplementedError
 
@@ -171,9 +174,10 @@ class Process:
         ports = {entry.laddr.port for entry in connections if entry.status == psutil.CONN_LISTEN}
         return ports.pop() if len(ports) == 1 else 0
 
-    def _check(self, deadline: float, doing: str) -> None:
-        if self.process.poll() is not None or time.monotonic() > deadline:
-            raise self._failure(doing)
+    def _answer(self, request: bytes) -> bytes:
+        with socket.create_connection((self.host, self.port), START_TIMEOUT) as connection:
+            connection.sendall(request)
+            return connection.recv(16)
 
     def _failure(self, doing: str) -> ServerError:
         returncode = self.process.poll()
@@ -184,30 +188,13 @@ class Process:
 
 
 class Server(Process):
-    """A web server, by its plain command line.
-
-    Args:
-        name: "daphne" or "uvicorn".
-        application: The ASGI application as "module:name"; the module is found from `cwd`.
-        log_path: Where standard output and standard error go.
-        env: Added to our own environment.
-        args: Added to the command line.
-        cwd: The working directory.
-    """
+    """A web server, by its plain command line; the application's module is found from `cwd`."""
 
     def __init__(
-        self,
-        name: ServerName,
-        application: str,
-        *,
-        log_path: Path,
-        env: Mapping[str, str] | None = None,
-        args: Sequence[str] = (),
-        cwd: Path = ROOT,
+        self, name: ServerName, application: str, *, args: Sequence[str] = (), **options: Any
     ) -> None:
         self.name = name
-        command = (sys.executable, *_COMMANDS[name], *args, application)
-        super().__init__(command, log_path=log_path, env=env, cwd=cwd)
+        super().__init__((sys.executable, *_COMMANDS[name], *args, application), **options)
 
     @property
     def url(self) -> str:
@@ -219,33 +206,20 @@ class Server(Process):
 
     def _is_ready(self) -> bool:
         self.port = self._listening_port()
-        return self.port != 0 and _answers_http(self.host, self.port)
+        request = f"GET / HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nConnection: close\r\n\r\n"
+        return self.port != 0 and self._answer(request.encode()).startswith(b"HTTP/1.")
 
 
 class RunServer(Server):
-    """`manage.py runserver`, without the reloader, which would be a second process.
+    """`manage.py runserver`, without the reloader, which would be a second process."""
 
-    Args:
-        manage: The manage.py to run.
-        log_path: Where standard output and standard error go.
-        env: Added to our own environment.
-    """
-
-    def __init__(
-        self, manage: Path, *, log_path: Path, env: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__("daphne", "", log_path=log_path, env=env, cwd=manage.parent)
+    def __init__(self, manage: Path, **options: Any) -> None:
+        super().__init__("daphne", "", cwd=manage.parent, **options)
         self.command = (sys.executable, str(manage), "runserver", "--noreload", "127.0.0.1:0")
 
 
 class RedisServer(Process):
-    """An empty redis-server that keeps nothing.
-
-    Args:
-        log_path: Where its log goes; its working directory is the folder of it.
-        port: A fixed port, for a restart at the same address; 0 picks a free one.
-        args: Added to the command line.
-    """
+    """An empty redis-server that keeps nothing; a fixed port is for a restart at its address."""
 
     def __init__(self, *, log_path: Path, port: int = 0, args: Sequence[str] = ()) -> None:
         # For Redis port 0 means no TCP at all, so a free one has to be found here.
@@ -266,9 +240,7 @@ class RedisServer(Process):
         self.port = self._listening_port()
         if self.port != self._chosen_port:
             return False
-        with _connection(self.host, self.port) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16) == b"+PONG\r\n"
+        return self._answer(b"PING\r\n") == b"+PONG\r\n"
 
 
 def manage(
@@ -277,14 +249,7 @@ def manage(
     stdin: bytes = b"",
     timeout: float = 30.0,
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a management command of tests/project in another process.
-
-    Args:
-        *arguments: The command and its arguments.
-        env: Added to our own environment, for instance another DJANGO_SETTINGS_MODULE.
-        stdin: What the command reads from its standard input.
-        timeout: Seconds; a longer run raises subprocess.TimeoutExpired.
-    """
+    """Runs a management command of tests/project, or of the settings in `env`."""
     completed = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT,
@@ -305,19 +270,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _answers_http(host: str, port: int) -> bool:
-    request = f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
-    with _connection(host, port) as connection:
-        connection.sendall(request.encode())
-        return connection.recv(16).startswith(b"HTTP/1.")
-
-
-@contextlib.contextmanager
-def _connection(host: str, port: int) -> Iterator[socket.socket]:
-    with socket.create_connection((host, port), timeout=START_TIMEOUT) as connection:
-        yield connection
 
 
 @contextlib.contextmanager

@@ -56,18 +56,15 @@ class Bench:
         server = self._servers[target.served]
         redis = self._redis.get(target.served)
         how = "inside" if target.layer == "manager" else target.how
-        return Delivery(
-            **self._load(
-                server,
-                *("outside", f"{server.ws_url}/outside", target.application, how),
-                *(server.pid, redis.pid if redis else 0, WARM_UP, seconds),
-            )
-        )
+        what = ("outside", f"{server.ws_url}/outside", target.application, how)
+        pids = (server.pid, redis.pid if redis else 0)
+        return Delivery(**self._load(server, *what, *pids, WARM_UP, seconds))
 
     def memory(self, target: Target) -> float:
         """Bytes of an idle connection; only once of each server, since freed memory stays its."""
         server = self._servers[target]
-        return float(self._load(server, "idle", f"{server.ws_url}/ws", server.pid))
+        url = f"{server.ws_url}/ws"
+        return float(self._load(server, "load", "memory", url, server.pid, 0, 0))
 
     def ceiling(self, seconds: float) -> Window:
         """The echoes that the load client can drive."""

@@ -4,11 +4,12 @@ picows is written in C and answers a frame in the callback that brings it, so th
 is enough for any of the servers; the CPU shares in the result tell whether that was so.
 """
 
-import argparse
 import asyncio
 import json
 import socket
+import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -20,8 +21,9 @@ CONNECTIONS = 50
 IN_FLIGHT = 4
 MESSAGE = b"0123456789" * 10
 HANDSHAKES_AT_ONCE = 10
+IDLE, IDLE_WARM_UP = 500, 100
 
-_DEADLINE = 10.0
+DEADLINE = 20.0
 _OPENING = (
     "GET /ws HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -40,31 +42,49 @@ class Window:
     server_cpu: float
 
 
-class Clock:
-    """Counts, and reads the processor time of both sides with the wall clock."""
+class Run:
+    """Lets a load run until one of its connections fails."""
 
-    def __init__(self, server_pid: int) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._server = psutil.Process(server_pid)
+        self.running = True
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def fail(self, text: str) -> None:
-        if not self.failed.done():
-            self.failed.set_exception(RuntimeError(text))
+        if not self._failed.done():
+            self._failed.set_exception(RuntimeError(text))
 
-    async def measure(self, seconds: float) -> Window:
+    async def wait(self, seconds: float) -> None:
+        """Lets the load run, or raises what it failed of."""
+        await asyncio.wait([self._failed], timeout=seconds)
+        if self._failed.done():
+            self._failed.result()
+
+    async def close(self, transports: Iterable[WSTransport]) -> None:
+        self.running = False
+        opened = list(transports)
+        for transport in opened:
+            transport.send_close(WSCloseCode.OK)
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.gather(*(transport.wait_disconnected() for transport in opened))
+
+
+class Clock(Run):
+    """Reads the processor time of both sides with the wall clock."""
+
+    def __init__(self, server: psutil.Process, warm_up: float, seconds: float) -> None:
+        super().__init__()
+        self._server = server
+        self._warm_up, self._seconds = warm_up, seconds
+
+    async def measure(self) -> Window:
+        await self.wait(self._warm_up)
         before = self._read()
-        await self.wait(seconds)
+        await self.wait(self._seconds)
         elapsed, count, client, server = (
             after - earlier for after, earlier in zip(self._read(), before, strict=True)
         )
         return Window(count / elapsed, client / elapsed, server / elapsed)
-
-    async def wait(self, seconds: float) -> None:
-        """Lets the load run, or raises what it failed of."""
-        await asyncio.wait([self.failed], timeout=seconds)
-        if self.failed.done():
-            self.failed.result()
 
     def _read(self) -> tuple[float, int, float, float]:
         server = self._server.cpu_times()
@@ -72,9 +92,7 @@ class Clock:
 
 
 class Echoes(WSListener):
-    """Sends the next message for each one that comes back, until ``running`` is cleared."""
-
-    running = True
+    """Sends the next message for each one that comes back, for as long as the clock runs."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -84,11 +102,11 @@ class Echoes(WSListener):
         if not self._checked or frame.payload_size != len(MESSAGE):
             self._check(transport, frame)
         self._clock.count += 1
-        if Echoes.running:
+        if self._clock.running:
             transport.send(WSMsgType.TEXT, MESSAGE)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        if Echoes.running:
+        if self._clock.running:
             self._clock.fail("The server closed a connection under load.")
 
     def _check(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -100,12 +118,10 @@ class Echoes(WSListener):
 
 
 class Handshakes:
-    """Opens, closes and opens again, until ``running`` is cleared.
+    """Opens, closes and opens again, for as long as the clock runs.
 
     By plain sockets: here a client that makes objects for every connection would be the bottleneck.
     """
-
-    running = True
 
     def __init__(self, clock: Clock, host: str, port: int) -> None:
         self._clock = clock
@@ -116,7 +132,7 @@ class Handshakes:
         self.idle = asyncio.Event()
 
     def open(self) -> None:
-        connection = socket.create_connection(self._address, timeout=_DEADLINE)
+        connection = socket.create_connection(self._address, timeout=DEADLINE)
         connection.sendall(self._request)
         connection.setblocking(False)
         self._received[connection] = b""
@@ -142,54 +158,54 @@ class Handshakes:
         del self._received[connection]
         if not received.startswith(b"HTTP/1.1 101 ") or not received.endswith(_CLOSED):
             self._clock.fail(f"Not the answers to an opening and a closing handshake: {received!r}")
-        elif self.running:
+        elif self._clock.running:
             self._clock.count += 1
             self.open()
         if not self._received:
             self.idle.set()
 
 
-async def echo(url: str, clock: Clock, warm_up: float, seconds: float) -> Window:
-    opened = await asyncio.gather(
-        *(ws_connect(lambda: Echoes(clock), url) for _ in range(CONNECTIONS))
-    )
+async def echo(url: str, clock: Clock) -> Window:
+    opened = [await ws_connect(lambda: Echoes(clock), url) for _ in range(CONNECTIONS)]
     for transport, _listener in opened:
         for _ in range(IN_FLIGHT):
             transport.send(WSMsgType.TEXT, MESSAGE)
-    await clock.wait(warm_up)
-    window = await clock.measure(seconds)
-    Echoes.running = False
-    for transport, _listener in opened:
-        transport.send_close(WSCloseCode.OK)
-    async with asyncio.timeout(_DEADLINE):
-        await asyncio.gather(*(transport.wait_disconnected() for transport, _listener in opened))
+    window = await clock.measure()
+    await clock.close(transport for transport, _listener in opened)
     return window
 
 
-async def connects(url: str, clock: Clock, warm_up: float, seconds: float) -> Window:
+async def connects(url: str, clock: Clock) -> Window:
     parts = urlsplit(url)
     handshakes = Handshakes(clock, parts.hostname or "", parts.port or 80)
     for _ in range(HANDSHAKES_AT_ONCE):
         handshakes.open()
-    await clock.wait(warm_up)
-    window = await clock.measure(seconds)
-    handshakes.running = False
-    async with asyncio.timeout(_DEADLINE):
+    window = await clock.measure()
+    clock.running = False
+    async with asyncio.timeout(DEADLINE):
         await handshakes.idle.wait()
     return window
 
 
+async def memory(url: str, server: psutil.Process) -> float:
+    """Bytes of an idle connection; the first ones make the server load what it loads late."""
+    opened = [await ws_connect(WSListener, url) for _ in range(IDLE_WARM_UP)]
+    before = server.memory_info().rss
+    opened += [await ws_connect(WSListener, url) for _ in range(IDLE)]
+    grown = server.memory_info().rss - before
+    for transport, _listener in opened:
+        transport.disconnect()
+    return grown / IDLE
+
+
 async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=["echo", "connects"])
-    parser.add_argument("url")
-    parser.add_argument("server_pid", type=int)
-    parser.add_argument("warm_up", type=float)
-    parser.add_argument("seconds", type=float)
-    options = parser.parse_args()
-    load = echo if options.kind == "echo" else connects
-    window = await load(options.url, Clock(options.server_pid), options.warm_up, options.seconds)
-    print(json.dumps(vars(window)))
+    kind, url, server_pid, warm_up, seconds = sys.argv[1:]
+    server = psutil.Process(int(server_pid))
+    if kind == "memory":
+        print(await memory(url, server))
+    else:
+        load = echo if kind == "echo" else connects
+        print(json.dumps(vars(await load(url, Clock(server, float(warm_up), float(seconds))))))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ much as the sender can send, then one message at a time, whose way it times. Eve
 looked at in the end: each must have arrived once, in order.
 """
 
-import argparse
 import asyncio
+import contextlib
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,10 +20,10 @@ from itertools import pairwise
 
 import psutil
 import uvloop
-from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from tests.benchmarks.load import DEADLINE, Run
 from tests.benchmarks.sender import ARRIVED, BATCH, ONE, STOP
-from tests.benchmarks.senders import DEADLINE, Inside, Script
 
 CONNECTIONS = 100
 SINGLES = 300
@@ -38,8 +41,6 @@ class Delivery:
     sender: float
     servers: float
     redis: float
-    # As a share of a core.
-    client_cpu: float
     lost: int
     repeated: int
     disordered: int
@@ -50,16 +51,83 @@ class Delivery:
     connections: list[int]
 
 
-class Client:
+class Script:
+    """A sender in a process of its own."""
+
+    def __init__(self, application: str, how: str) -> None:
+        command = [sys.executable, "-m", "tests.benchmarks.sender", application, how]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdin is not None
+        self._orders = self._process.stdin.fileno()
+        self.pid = self._process.pid
+
+    def order(self, orders: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a sync one ends when all is sent
+            os.write(self._orders, orders)
+
+    def check(self) -> None:
+        """Raises an exception if the script has ended by itself."""
+        if code := self._process.poll():
+            raise RuntimeError(f"The sender ended with {code}.")
+
+    async def begin(self, ids: list[str]) -> None:
+        self.order(json.dumps(ids).encode() + b"\n")
+
+    async def sent(self) -> int:
+        """How many it sent; it says so when it was told to stop."""
+        assert self._process.stdout is not None
+        return int(await asyncio.to_thread(self._process.stdout.readline))
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(DEADLINE)
+        finally:
+            self._process.kill()
+
+
+class Inside(WSListener):
+    """A sender in one of the server's processes, which a connection gives its orders."""
+
+    pid = 0  # its time is the server's
+    _transport: WSTransport
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type is WSMsgType.TEXT:
+            self._answer.set_result(int(frame.get_payload_as_ascii_text()))
+        else:
+            transport.disconnect()
+
+    def check(self) -> None:
+        """Nothing here: it ends with its server, which closes the client's connections."""
+
+    def order(self, orders: bytes) -> None:
+        self._transport.send(WSMsgType.BINARY, orders)
+
+    async def begin(self, ids: list[str]) -> None:
+        self._transport, _listener = await ws_connect(lambda: self, self._url)
+        self._transport.send(WSMsgType.TEXT, json.dumps(ids).encode())
+
+    async def sent(self) -> int:
+        return await self._answer
+
+    def end(self) -> None:
+        self._transport.disconnect()
+
+
+class Client(Run):
     """All connections, and what came over them."""
 
     def __init__(self, order: Callable[[bytes], object]) -> None:
-        self.count = 0
+        super().__init__()
         self.order = order
         self.awaited = b""
         self.arrived: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.is_closing = False
 
     def take(self, text: bytes) -> None:
         self.count += 1
@@ -69,16 +137,6 @@ class Client:
                 self.arrived.set_result(text)
         elif self.count % BATCH == 0:
             self.order(ARRIVED)
-
-    def fail(self, text: str) -> None:
-        if not self.is_closing and not self.failed.done():
-            self.failed.set_exception(RuntimeError(text))
-
-    async def wait(self, seconds: float) -> None:
-        """Lets the messages come, or raises what it failed of."""
-        await asyncio.wait([self.failed], timeout=seconds)
-        if self.failed.done():
-            self.failed.result()
 
     async def wait_for(self, count: int) -> None:
         """Waits until so many have come, for as long as any come."""
@@ -117,56 +175,53 @@ class Connection(WSListener):
             self.named.set_result(None)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._client.fail("The server closed a connection.")
+        if self._client.running:
+            self._client.fail("The server closed a connection.")
 
 
 class Costs:
     """The processor time of everything that takes part."""
 
-    def __init__(self, server_pid: int, redis_pid: int, sender_pid: int | None) -> None:
+    def __init__(self, server_pid: int, *others: int) -> None:
         server = psutil.Process(server_pid)
-        self._servers = [server, *server.children(recursive=True)]
-        self._redis = [psutil.Process(redis_pid)] if redis_pid else []
-        self._sender = [psutil.Process(sender_pid)] if sender_pid else []
+        self._groups = [[psutil.Process(pid)] if pid else [] for pid in others]
+        self._groups.insert(0, [server, *server.children(recursive=True)])
 
-    def read(self) -> tuple[float, ...]:
-        times = (_seconds(group) for group in (self._sender, self._servers, self._redis))
-        return (time.perf_counter(), time.process_time(), *times)
-
-
-def _seconds(processes: list[psutil.Process]) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
+    def read(self) -> list[float]:
+        spent = [sum(sum(item.cpu_times()[:2]) for item in group) for group in self._groups]
+        return [time.perf_counter(), *spent]
 
 
-async def measure(options: argparse.Namespace, sender: Script | Inside) -> Delivery:
+async def measure(
+    url: str, sender: Script | Inside, pids: tuple[int, int], times: list[float], singles: int
+) -> Delivery:
     client = Client(sender.order)
-    connections = [await _open(options.url, client) for _ in range(CONNECTIONS)]
+    connections = [await _open(url, client) for _ in range(CONNECTIONS)]
     await sender.begin([connection.id for connection in connections])
     async with asyncio.timeout(DEADLINE):  # a script takes its time to start
         while not client.count:
             await client.wait(0.01)
             sender.check()
-    await client.wait(options.warm_up)
-    costs = Costs(options.server_pid, options.redis_pid, sender.pid)
+    warm_up, seconds = times
+    await client.wait(warm_up)
+    costs = Costs(*pids, sender.pid)
     before, count = costs.read(), client.count
-    await client.wait(options.seconds)
+    await client.wait(seconds)
     after, count = costs.read(), client.count - count
     sender.order(STOP)
     sent = await sender.sent()
     await client.wait_for(sent)
     numbers = [[int(text[:9]) for text in connection.received] for connection in connections]
-    singles = 0 if options.how == "sync" else SINGLES
     latencies = [await _single(client, sent + number) for number in range(singles)] or [0.0]
-    await _close(client, connections)
-    elapsed, own, *spent = (later - earlier for earlier, later in zip(before, after, strict=True))
-    cost = [1_000_000 * seconds / max(count, 1) for seconds in spent]
+    await client.close(connection.transport for connection in connections)
+    elapsed, *spent = (later - earlier for earlier, later in zip(before, after, strict=True))
+    servers, redis, script = (1_000_000 * seconds / max(count, 1) for seconds in spent)
     arrived = sum(len(set(of_one)) for of_one in numbers)
     return Delivery(
         rate=count / elapsed,
-        sender=cost[0],
-        servers=cost[1],
-        redis=cost[2],
-        client_cpu=own / elapsed,
+        sender=script,
+        servers=servers,
+        redis=redis,
         lost=sent - arrived,
         repeated=sum(map(len, numbers)) - arrived,
         disordered=sum(b < a for of_one in numbers for a, b in pairwise(of_one)),
@@ -183,16 +238,6 @@ async def _open(url: str, client: Client) -> Connection:
     return connection
 
 
-async def _close(client: Client, connections: list[Connection]) -> None:
-    client.is_closing = True
-    for connection in connections:
-        connection.transport.send_close(WSCloseCode.OK)
-    async with asyncio.timeout(DEADLINE):
-        await asyncio.gather(
-            *(connection.transport.wait_disconnected() for connection in connections)
-        )
-
-
 async def _single(client: Client, number: int) -> float:
     """Milliseconds from just before the send of one message to its arrival."""
     client.awaited = f"{number:09d}".encode()
@@ -204,22 +249,15 @@ async def _single(client: Client, number: int) -> float:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("url")
-    parser.add_argument("application")
-    parser.add_argument("how", choices=["async", "sync", "inside"])
-    parser.add_argument("server_pid", type=int)
-    parser.add_argument("redis_pid", type=int, help="0 where there is none")
-    parser.add_argument("warm_up", type=float)
-    parser.add_argument("seconds", type=float)
-    options = parser.parse_args()
+    url, application, how, server_pid, redis_pid, *times = sys.argv[1:]
     sender: Script | Inside
-    if options.how == "inside":
-        sender = Inside(options.url.replace("/outside", "/sender"))
+    if how == "inside":
+        sender = Inside(url.replace("/outside", "/sender"))
     else:
-        sender = Script(options.application, options.how)
+        sender = Script(application, how)
+    pids, singles = (int(server_pid), int(redis_pid)), 0 if how == "sync" else SINGLES
     try:
-        delivery = await measure(options, sender)
+        delivery = await measure(url, sender, pids, [float(time) for time in times], singles)
     finally:
         sender.end()
     print(json.dumps(vars(delivery)))

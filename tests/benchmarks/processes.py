@@ -3,9 +3,10 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.servers import Process, Server
 
@@ -13,16 +14,8 @@ from tests.servers import Process, Server
 class GunicornServer(Server):
     """gunicorn with uvicorn's workers, forked: what Panther asks for where it has no Redis."""
 
-    def __init__(
-        self,
-        application: str,
-        *,
-        log_path: Path,
-        env: Mapping[str, str],
-        args: Sequence[str],
-        cwd: Path,
-    ) -> None:
-        super().__init__("uvicorn", application, log_path=log_path, env=env, cwd=cwd)
+    def __init__(self, application: str, *, args: Sequence[str], **options: Any) -> None:
+        super().__init__("uvicorn", application, **options)
         self.command = (
             *(sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--preload"),
             *("--worker-class", "uvicorn_worker.UvicornWorker", *args, application),

@@ -2,13 +2,17 @@
 
 import platform
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from panther_channels import __version__
-from tests.benchmarks.idle import CONNECTIONS as IDLE_CONNECTIONS
 from tests.benchmarks.load import CONNECTIONS, HANDSHAKES_AT_ONCE, IN_FLIGHT, MESSAGE, Window
+from tests.benchmarks.load import IDLE as IDLE_CONNECTIONS
+from tests.benchmarks.outside import CONNECTIONS as SENT_TO
+from tests.benchmarks.outside import SINGLES, Delivery
 from tests.benchmarks.processes import Cores
+from tests.benchmarks.sender import SIZE, WINDOW
 from tests.benchmarks.targets import Target
 
 Results = dict[Target, list[Window]]
@@ -24,11 +28,32 @@ HEADINGS = {
         "connects/s",
     ),
 }
-# The least share of the raw application that is good enough, without and with a channel layer, for
-# ours alone.
-TARGETS = {("echo", False): 0.9, ("connects", False): 0.9, ("connects", True): 0.7}
-# Bytes of memory of an idle connection over Redis pub/sub.
-IDLE = 32_000
+# What is good enough for ours, by kind, layer and number of workers: the least share of what a row
+# is compared with.
+TARGETS = {
+    ("echo", "", 1): 0.9,
+    ("connects", "", 1): 0.9,
+    **dict.fromkeys([("connects", "local", 1), ("connects", "pubsub", 1)], 0.7),
+    **dict.fromkeys([("outside", "local", 1), ("outside", "local", 4)], 4),
+    ("outside", "pubsub", 1): 1,
+    ("outside", "pubsub", 4): 3,
+    **dict.fromkeys([("sync", "local", 1), ("sync", "pubsub", 1)], 10),
+}
+# kB of memory of an idle connection over Redis pub/sub.
+IDLE = 32
+
+Deliveries = dict[Target, list[Delivery]]
+
+OUTSIDE_HEADINGS = {
+    "outside": "Outside sends, awaited one after the other by a plain script, to "
+    f"{SENT_TO} connections in turn;\n{SIZE} bytes each, at most {WINDOW} under way",
+    "sync": "Outside sends of a plain script's thread, beside async_to_sync(layer.group_send) over "
+    f"Redis pub/sub;\n{SIZE} bytes each, to {SENT_TO} connections in turn",
+}
+_COMPARED = {"outside": "of Panther", "sync": "of async_to_sync"}
+_SYNC_TITLES = {"ours": "panther_channels.sync", "channels": "async_to_sync"}
+# Milliseconds for one message, for ours alone.
+LATENCIES = {"local": 0.3, "pubsub": 0.5}
 
 _PACKAGES = (
     *("Django", "channels", "channels-redis", "daphne"),
@@ -53,18 +78,29 @@ def environment(cores: Cores) -> str:
     )
 
 
-def shares(target: Target, results: Results) -> list[float]:
-    """For each round the work per processor second, as a share of the raw application's."""
-    return [
-        (window.rate / window.server_cpu) / (raw.rate / raw.server_cpu)
-        for window, raw in zip(results[target], results[target.reference("")], strict=True)
-    ]
+def ratios(
+    target: Target,
+    reference: Target,
+    results: dict[Target, list[Any]],
+    value: Callable[[Any], float],
+) -> list[float]:
+    """A figure of each round, as a share of what it is compared with."""
+    rounds = zip(results[target], results.get(reference, []), strict=False)
+    return [value(item) / value(compared) for item, compared in rounds]
 
 
-def shares_by_clock(target: Target, results: Results) -> list[float]:
-    """The same by the clock on the wall, with all that disturbed it."""
-    rounds = zip(results[target], results[target.reference("")], strict=True)
-    return [window.rate / raw.rate for window, raw in rounds]
+def judged(
+    values: list[float], *, least: float | None = None, most: float | None = None
+) -> tuple[str, str, str, str]:
+    """Median, spread, target and verdict."""
+    if not values:
+        return "", "", "", ""
+    median, spread = statistics.median(values), f"{min(values):.2f}-{max(values):.2f}"
+    if least is None and most is None:
+        return f"{median:.2f}", spread, "", ""
+    target = f"<= {most:g}" if least is None else f">= {least:g}"
+    is_good = (least is None or median >= least) and (most is None or median <= most)
+    return f"{median:.2f}", spread, target, "ok" if is_good else "LOW"
 
 
 def table(kind: str, results: Results, rounds: int, seconds: float) -> str:
@@ -75,7 +111,7 @@ def table(kind: str, results: Results, rounds: int, seconds: float) -> str:
         *(unit, "CPU", "client CPU"),
     )
     rows = [_row(kind, target, results) for target in results]
-    return f"{heading}; median of {rounds} x {seconds:g} s\n{aligned([names, *rows], words=2)}"
+    return f"{heading}; median of {rounds} x {seconds:g} s\n{aligned([names, *rows])}"
 
 
 def memory(results: dict[Target, float]) -> str:
@@ -83,21 +119,21 @@ def memory(results: dict[Target, float]) -> str:
     rows = []
     for target, size in results.items():
         is_judged = target.application == "ours" and target.layer == "pubsub"
-        verdict = "ok" if size <= IDLE else "LOW"
-        judged = (f"<= {IDLE / 1000:g}", verdict) if is_judged else ("", "")
-        rows.append((target.server, target.title, f"{size / 1000:.1f}", *judged))
+        _, _, *verdict = judged([size / 1000], most=IDLE if is_judged else None)
+        rows.append((target.server, target.title, f"{size / 1000:.1f}", *verdict))
     names = ("server", "application", "kB", "target", "")
     heading = f"Memory of one idle connection, of {IDLE_CONNECTIONS} that were opened"
-    return f"{heading}\n{aligned([names, *rows], words=2)}"
+    return f"{heading}\n{aligned([names, *rows])}"
 
 
-def below_target(kind: str, results: Results) -> list[str]:
-    """A sentence for each row of ours that misses its target."""
+def below_target(results: Results) -> list[str]:
+    """A sentence for each echo of ours that misses its target."""
     return [
-        f"{kind} of {target.title} on {target.server}: {share:.2f} of raw, target {least:.2f}"
+        f"echo of {target.title} on {target.server}: {share} of raw, target {least:.2f}"
         for target in results
-        if (least := _least(kind, target)) is not None
-        and (share := statistics.median(shares(target, results))) < least
+        if (least := _least("echo", target)) is not None
+        for share, *_, verdict in [judged(_shares(target, results), least=least)]
+        if verdict != "ok"
     ]
 
 
@@ -120,11 +156,11 @@ def load_client(results: dict[str, Results], ceiling: Window | None) -> str:
     return "\n".join(lines)
 
 
-def aligned(rows: Iterable[Sequence[str]], words: int) -> str:
-    """Columns, of which so many hold words, to the left, and the others figures, to the right."""
+def aligned(rows: Iterable[Sequence[str]]) -> str:
+    """Columns, of which the first two hold words, to the left, the others figures, to the right."""
     columns = list(zip(*rows, strict=True))
     padded = [
-        [cell.ljust(width) if index < words else cell.rjust(width) for cell in column]
+        [cell.ljust(width) if index < 2 else cell.rjust(width) for cell in column]
         for index, column in enumerate(columns)
         if (width := max(map(len, column)))
     ]
@@ -144,28 +180,109 @@ def _busiest(kind: str, results: Results) -> str:
     )
 
 
+def _shares(target: Target, results: Results) -> list[float]:
+    """The work per processor second, as a share of the raw application's."""
+    raw = target.reference("echo")
+    return ratios(target, raw, results, lambda window: window.rate / window.server_cpu)
+
+
 def _row(kind: str, target: Target, results: Results) -> tuple[str, ...]:
-    windows = results[target]
-    of_raw = shares(target, results)
-    share = statistics.median(of_raw)
-    least = _least(kind, target)
-    is_raw = target.application == "raw"
+    share, spread, *verdict = judged(_shares(target, results), least=_least(kind, target))
+    by_clock = ratios(target, target.reference(kind), results, lambda window: window.rate)
+
+    def median(value: Callable[[Window], float]) -> float:
+        return statistics.median(map(value, results[target]))
+
     return (
-        target.server,
-        target.title,
-        f"{share:.2f}",
-        "" if is_raw else f"{min(of_raw):.2f}-{max(of_raw):.2f}",
-        "" if least is None else f">= {least:.2f}",
-        "" if least is None else ("ok" if share >= least else "LOW"),
-        f"{statistics.median(shares_by_clock(target, results)):.2f}",
-        f"{statistics.median(window.rate for window in windows):,.0f}",
-        f"{statistics.median(window.server_cpu for window in windows):.0%}",
-        f"{statistics.median(window.client_cpu for window in windows):.0%}",
+        *(target.server, target.title, share),
+        *("" if target.application == "raw" else spread, *verdict),
+        f"{statistics.median(by_clock):.2f}",
+        f"{median(lambda window: window.rate):,.0f}",
+        f"{median(lambda window: window.server_cpu):.0%}",
+        f"{median(lambda window: window.client_cpu):.0%}",
     )
 
 
 def _least(kind: str, target: Target) -> float | None:
-    return TARGETS.get((kind, bool(target.layer))) if target.application == "ours" else None
+    is_ours = target.application == "ours"
+    return TARGETS.get((kind, target.layer, target.workers)) if is_ours else None
+
+
+# Outside sends
+
+
+def outside_table(kind: str, results: Deliveries, seconds: float) -> str:
+    """What was delivered; medians of all rounds."""
+    names = (
+        *("server", "application", "workers", _COMPARED[kind], "spread", "target", ""),
+        *("by clock", "messages/s", "us: sender", "servers", "Redis", "lost"),
+    )
+    rows = [_outside_row(kind, target, results) for target in results]
+    rounds = max(map(len, results.values()))
+    heading = f"{OUTSIDE_HEADINGS[kind]}; median of {rounds} x {seconds:g} s"
+    faults = [sentence for target in results for sentence in _faults(target, results[target])]
+    return "\n".join([heading, aligned([names, *rows]), *_shared(results), *faults])
+
+
+def latencies(results: Deliveries) -> str:
+    """How long one message took that had all to itself."""
+    names = ("server", "application", "workers", "p50 ms", "spread", "target", "", "p99 ms")
+    rows = []
+    for target, deliveries in results.items():
+        most = LATENCIES.get(target.layer) if target.application == "ours" else None
+        p50 = judged([delivery.p50 for delivery in deliveries], most=most)
+        p99 = statistics.median(delivery.p99 for delivery in deliveries)
+        rows.append((target.server, target.title, f"{target.workers}", *p50, f"{p99:.2f}"))
+    heading = f"From the send to the client, one message at a time; {SINGLES} of them in each round"
+    return f"{heading}\n{aligned([names, *rows])}"
+
+
+def _outside_row(kind: str, target: Target, results: Deliveries) -> tuple[str, ...]:
+    reference = target.reference(kind)
+    by_clock = ratios(target, reference, results, lambda delivery: delivery.rate)
+    # Half a dozen processes share two cores, and with whatever else runs: what they have done is
+    # compared by the processor time of all that a message passes through. A sync send is compared
+    # by the clock, since there it is one thread that waits.
+    compared = by_clock if kind == "sync" else ratios(target, reference, results, _by_cost)
+    title = target.title
+    if kind == "sync":
+        title = title.replace(title.partition(",")[0], _SYNC_TITLES[target.application])
+
+    def median(value: Callable[[Delivery], float]) -> str:
+        return f"{statistics.median(map(value, results[target])):,.0f}"
+
+    faults = sum(item.lost + item.repeated + item.disordered for item in results[target])
+    return (
+        *(target.server, title, f"{target.workers}"),
+        *judged(compared, least=_least(kind, target)),
+        f"{statistics.median(by_clock):.2f}" if by_clock else "",
+        *(median(lambda item: item.rate), median(lambda item: item.sender)),
+        *(median(lambda item: item.servers), median(lambda item: item.redis)),
+        f"{faults}" if not faults else "SEE BELOW",
+    )
+
+
+def _by_cost(delivery: Delivery) -> float:
+    return 1 / max(delivery.sender + delivery.servers + delivery.redis, 0.1)
+
+
+def _shared(results: Deliveries) -> list[str]:
+    several = [results[target] for target in results if target.workers > 1]
+    numbers = [n for deliveries in several for item in deliveries for n in item.connections]
+    if not numbers:
+        return []
+    return [f"Of several workers, each had from {min(numbers)} to {max(numbers)} connections."]
+
+
+def _faults(target: Target, deliveries: list[Delivery]) -> list[str]:
+    lost, repeated, disordered = (
+        sum(getattr(delivery, name) for delivery in deliveries)
+        for name in ("lost", "repeated", "disordered")
+    )
+    if not lost + repeated + disordered:
+        return []
+    what = f"{lost} messages lost, {repeated} twice, {disordered} out of order"
+    return [f"FAULTY: {target.title} on {target.server}, workers: {target.workers}: {what}."]
 
 
 def _version(package: str) -> str:

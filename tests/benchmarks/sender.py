@@ -17,6 +17,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import django
+from asgiref.sync import async_to_sync
+
 WINDOW = 500
 BATCH = 25  # messages that one acknowledgement stands for
 SIZE = 100  # bytes of each message
@@ -129,20 +132,8 @@ async def script(orders: Orders, send: AsyncSend) -> None:
     singles.cancel()
 
 
-def ours() -> AsyncSend:
-    from panther_channels.websocket import send_message_to_websocket
-
-    return send_message_to_websocket
-
-
-def ours_sync() -> Send:
-    return importlib.import_module("panther_channels.sync").send_message_to_websocket  # type: ignore[no-any-return]
-
-
-def bare_channels() -> AsyncSend:
-    from channels.layers import get_channel_layer
-
-    layer: Any = get_channel_layer()
+def over_channels() -> AsyncSend:
+    layer: Any = importlib.import_module("channels.layers").get_channel_layer()
 
     async def send(connection_id: str, text: str) -> None:
         event = {"type": "outside.message", "text": text}
@@ -151,40 +142,33 @@ def bare_channels() -> AsyncSend:
     return send
 
 
-def bare_channels_sync() -> Send:
-    from asgiref.sync import async_to_sync
-
-    return async_to_sync(bare_channels())
-
-
-def panther() -> AsyncSend:
-    # The application is made, and with it the connection to Redis, but no server runs it. What it
-    # prints must not pass for our answer.
-    with contextlib.redirect_stdout(sys.stderr):
-        importlib.import_module("tests.benchmarks.applications.panther_quiet")
-    from panther.websocket import send_message_to_websocket
-
-    return send_message_to_websocket  # type: ignore[no-any-return]
-
-
-_ASYNC = {"ours": ours, "channels": bare_channels, "panther": panther}
-_SYNC = {"ours": ours_sync, "channels": bare_channels_sync}
+def sending(application: str, how: str) -> Any:
+    """The function that sends."""
+    module = {"ours": "panther_channels", "panther": "panther"}.get(application)
+    if module is None:
+        send = over_channels()
+        return async_to_sync(send) if how == "sync" else send
+    where = "sync" if how == "sync" else "websocket"
+    return importlib.import_module(f"{module}.{where}").send_message_to_websocket
 
 
 def main() -> None:
     application, how = sys.argv[1:]
-    if application != "panther":
-        import django
-
+    if application == "panther":
+        # The application is made, and with it the connection to Redis, but no server runs it. What
+        # it prints must not pass for our answer.
+        with contextlib.redirect_stdout(sys.stderr):
+            importlib.import_module("tests.benchmarks.applications.panther")
+    else:
         django.setup()
     line = bytearray()
     while not line.endswith(b"\n"):  # not a byte more than the line: what follows is read raw
         line += os.read(0, 1)
-    orders = Orders(json.loads(line))
+    orders, send = Orders(json.loads(line)), sending(application, how)
     if how == "async":
-        asyncio.run(script(orders, _ASYNC[application]()))
+        asyncio.run(script(orders, send))
     else:
-        print(flood(orders, _SYNC[application]()), flush=True)
+        print(flood(orders, send), flush=True)
 
 
 if __name__ == "__main__":

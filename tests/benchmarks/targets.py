@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.benchmarks.processes import GunicornServer
 from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
@@ -17,13 +17,6 @@ TITLES = {
     "panther-default": "Panther as it comes",
 }
 
-_MODULES = {
-    "raw": "raw",
-    "ours": "generic_websocket",
-    "channels": "bare_channels",
-    "panther": "panther_quiet",
-    "panther-default": "panther_echo",
-}
 LAYERS = {
     "local": "local layer",
     "pubsub": "Redis pub/sub",
@@ -76,13 +69,12 @@ class Target:
 
     def reference(self, kind: str) -> "Target":
         """What this one is compared with."""
-        if kind == "outside":
-            return Target("uvicorn", "panther", "pubsub", self.workers)
-        if kind == "sync":
-            return Target(self.server, "channels", "pubsub", how="sync")
-        if kind == "memory":
-            return Target(self.server, "channels", "pubsub")
-        return Target(self.server, "raw")
+        channels = Target(self.server, "channels", "pubsub")
+        return {
+            "outside": Target("uvicorn", "panther", "pubsub", self.workers),
+            "sync": replace(channels, how="sync"),
+            "memory": channels,
+        }.get(kind, Target(self.server, "raw"))
 
     @property
     def name(self) -> str:
@@ -92,29 +84,27 @@ class Target:
         )
 
     def build(self, folder: Path, address: str) -> Server:
-        """The server, not started.
-
-        Args:
-            folder: where its log is, and its working directory.
-            address: of its channel layer: a Redis URL, or a directory.
-        """
+        """The server, not started, which works in a folder; with the address of its layer."""
         args = _QUIET[self.server]
         if self.workers > 1:
             args += ("--workers", str(self.workers))
-        application = f"tests.benchmarks.applications.{_MODULES[self.application]}:application"
+        application = (
+            f"tests.benchmarks.applications.{self.application.partition('-')[0]}:application"
+        )
         env = {
             "PYTHONPATH": str(ROOT),
             "DJANGO_SETTINGS_MODULE": "tests.benchmarks.settings",
             # Alone in our own rows: in those of Channels daphne stays as it comes.
             "BENCHMARK_APPS": "panther_channels" if self.application == "ours" else "",
+            "BENCHMARK_QUIET": "1" if self.application == "panther" else "",
             "BENCHMARK_LAYER": self.layer,
             "BENCHMARK_ADDRESS": address,
         }
-        log_path = folder / f"{self.name}.log"
         # In the folder, since Panther makes one for its logs wherever it is started.
+        options: Any = {"log_path": folder / f"{self.name}.log", "env": env, "cwd": folder}
         if self.server == "gunicorn":
-            return GunicornServer(application, log_path=log_path, env=env, args=args, cwd=folder)
-        return Server(self.server, application, log_path=log_path, env=env, args=args, cwd=folder)
+            return GunicornServer(application, args=args, **options)
+        return Server(self.server, application, args=args, **options)
 
 
 def _outside(workers: int) -> Iterable[Target]:
@@ -126,34 +116,21 @@ def _outside(workers: int) -> Iterable[Target]:
     yield Target("gunicorn", "panther", "manager", workers)
 
 
+def _layered(*pairs: str) -> Iterable[Target]:
+    """On each server the same: applications, with a layer after a colon."""
+    for server in SERVER_NAMES:
+        for application, _, layer in (pair.partition(":") for pair in pairs):
+            yield Target(server, application, layer)
+
+
 ROWS: dict[str, tuple[Target, ...]] = {
-    "memory": tuple(
-        Target(server, application, layer)
-        for server in SERVER_NAMES
-        for application, layer in (
-            ("ours", ""),
-            ("ours", "local"),
-            ("ours", "pubsub"),
-            ("channels", "pubsub"),
-        )
-    ),
+    "memory": tuple(_layered("ours", "ours:local", "ours:pubsub", "channels:pubsub")),
     "echo": (
         *(Target("daphne", application) for application in ("raw", "ours", "channels")),
         *(Target("uvicorn", application) for application in TITLES),
     ),
     "connects": (
-        *(
-            Target(server, application, layer)
-            for server in SERVER_NAMES
-            for application, layer in (
-                ("raw", ""),
-                ("ours", ""),
-                ("ours", "local"),
-                ("ours", "pubsub"),
-                ("channels", ""),
-                ("channels", "pubsub"),
-            )
-        ),
+        *_layered("raw", "ours", "ours:local", "ours:pubsub", "channels", "channels:pubsub"),
         Target("uvicorn", "panther"),
     ),
     "outside": (*_outside(1), *_outside(4)),
@@ -179,12 +156,8 @@ def select(only: list[str]) -> dict[str, list[Target]]:
             if target.layer in layers or not target.layer
         }
         wanted |= {target.reference(kind) for target in wanted}
-        wanted = {target for target in wanted if has_redis or not target.has_redis}
-        selected[kind] = [
-            target
-            for target in ROWS[kind]
-            if target in wanted and (has_redis or not target.has_redis)
-        ]
+        there = [target for target in ROWS[kind] if has_redis or not target.has_redis]
+        selected[kind] = [target for target in there if target in wanted]
     return selected
 
 

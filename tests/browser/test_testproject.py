@@ -38,28 +38,28 @@ def connection_id(page: Page) -> str:
     return place.inner_text()
 
 
-class TestEcho:
-    def test_what_is_sent_comes_back(self, open_page: OpenPage, site: Server):
-        page = open_page(site.url)
-        expect(state(page)).to_have_text("connected")
-        say(page, "Hello")
-        expect(log(page)).to_have_text(["sentHello", "receivedHello"])
-        expect(page.get_by_label("Message")).to_have_value("")
-
-    def test_markup_is_shown_as_text(self, open_page: OpenPage, site: Server):
-        page = open_page(site.url)
-        expect(state(page)).to_have_text("connected")
-        say(page, "<img src=x onerror=alert(1)>")
-        expect(log(page).last).to_have_text("received<img src=x onerror=alert(1)>")
-        assert page.locator("#log img").count() == 0
+def test_an_echo_shows_markup_as_text(open_page: OpenPage, site: Server):
+    page = open_page(site.url)
+    expect(state(page)).to_have_text("connected")
+    say(page, "Hello")
+    expect(log(page)).to_have_text(["sentHello", "receivedHello"])
+    expect(page.get_by_label("Message")).to_have_value("")
+    say(page, "<img src=x onerror=alert(1)>")
+    expect(log(page).last).to_have_text("received<img src=x onerror=alert(1)>")
+    assert page.locator("#log img").count() == 0
 
 
 class TestConnection:
-    def test_a_shell_sends_text_json_and_bytes(
+    def test_a_shell_does_what_the_page_says(
         self, open_page: OpenPage, site: Server, tmp_path: Path
     ):
         page = open_page(f"{site.url}/connection/")
         target = connection_id(page)
+        commands = page.locator("pre").all_inner_texts()
+        assert f'python manage.py websocket send {target} "Hello"' in commands
+        assert f'python manage.py websocket close {target} --code 4000 --reason "bye"' in commands
+        assert not any("REDIS_URL" in command for command in commands)
+
         shell(site, "send", target, "Hello")
         expect(log(page)).to_have_text(["textHello"])
         shell(site, "send", target, '{"answer": 42}', "--json")
@@ -69,22 +69,11 @@ class TestConnection:
         shell(site, "send", target, "--bytes-from", str(file))
         expect(log(page)).to_have_text(["textHello", 'json{"answer":42}', "binary5 bytes"])
 
-    def test_a_shell_closes_it_with_code_and_reason(self, open_page: OpenPage, site: Server):
-        page = open_page(f"{site.url}/connection/")
-        first = connection_id(page)
-        shell(site, "close", first, "--code", "4001", "--reason", "enough für heute")
+        shell(site, "close", target, "--code", "4001", "--reason", "enough für heute")
         expect(state(page)).to_have_text("closed with code 4001, reason: enough für heute")
         page.get_by_role("button", name="Connect again").click()
         expect(state(page)).to_have_text("connected")
-        expect(page.locator("#connection-id")).not_to_have_text(first)
-
-    def test_the_page_says_what_to_type(self, open_page: OpenPage, site: Server):
-        page = open_page(f"{site.url}/connection/")
-        target = connection_id(page)
-        commands = page.locator("pre").all_inner_texts()
-        assert f'python manage.py websocket send {target} "Hello"' in commands
-        assert f'python manage.py websocket close {target} --code 4000 --reason "bye"' in commands
-        assert not any("REDIS_URL" in command for command in commands)
+        expect(page.locator("#connection-id")).not_to_have_text(target)
 
     def test_over_redis_the_shell_needs_its_url(self, open_page: OpenPage, start_site: StartSite):
         site = start_site("daphne", redis=True)
@@ -174,14 +163,13 @@ class TestPrivate:
         page.get_by_role("button", name="Log in").click()
 
 
-class TestDemoUser:
-    @pytest.mark.parametrize(("debug", "names"), [("1", "['demo']"), ("0", "[]")])
-    def test_it_is_there_only_under_debug(self, tmp_path: Path, debug: str, names: str):
-        env = {**SETTINGS, "DATABASE": str(tmp_path / "db.sqlite3"), "DEBUG": debug}
-        assert manage("migrate", "--verbosity", "0", env=env).returncode == 0
-        script = (
-            "from django.contrib.auth.models import User\n"
-            "print([u.username for u in User.objects.all() if not u.is_staff])"
-        )
-        completed = manage("shell", env=env, stdin=script.encode())
-        assert completed.stdout.strip().splitlines()[-1] == names, completed.stderr
+@pytest.mark.parametrize(("debug", "names"), [("1", "['demo']"), ("0", "[]")])
+def test_the_demo_user_is_there_only_under_debug(tmp_path: Path, debug: str, names: str):
+    env = {**SETTINGS, "DATABASE": str(tmp_path / "db.sqlite3"), "DEBUG": debug}
+    assert manage("migrate", "--verbosity", "0", env=env).returncode == 0
+    script = (
+        "from django.contrib.auth.models import User\n"
+        "print([u.username for u in User.objects.all() if not u.is_staff])"
+    )
+    completed = manage("shell", env=env, stdin=script.encode())
+    assert completed.stdout.strip().splitlines()[-1] == names, completed.stderr

@@ -3,20 +3,24 @@
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
 from tests.servers import ROOT, RunServer, Server
 
 DOCS = ROOT / "docs"
+PAGE = (DOCS / "tutorial" / "quickstart.md").read_text()
 SNIPPETS = DOCS / "snippets" / "quickstart"
 EXAMPLE_ID = "c22a056fea6a4698a716c28b58c901c4"
+# PYTHONPATH stands for the installation; DJANGO_SETTINGS_MODULE is what asgi.py sets.
+ENVIRONMENT = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "project.settings"}
 
 
 @pytest.fixture
@@ -36,9 +40,10 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, stdin: str = "") -> str:
+    """Python in a terminal, without our settings; what it prints."""
     environment = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(ROOT)},
@@ -46,30 +51,21 @@ def run(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedP
         capture_output=True,
         text=True,
         timeout=50,
-        check=False,  # what a failure says is in the assertions
+        check=False,  # what a failure says is in the assertion
     )
-
-
-async def greeted(ws: ClientConnection) -> str:
-    greeting = await ws.recv()
-    assert isinstance(greeting, str)
-    match = re.fullmatch(r"You are ([0-9a-f]{32})", greeting)
-    assert match
-    return match[1]
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def commands() -> list[str]:
     """The `manage.py websocket` lines of the page, in their order."""
-    page = (DOCS / "tutorial" / "quickstart.md").read_text().replace("\\\n", "")
+    page = PAGE.replace("\\\n", "")
     return re.findall(r"^\$ python (manage\.py websocket .*)$", page, re.MULTILINE)
 
 
 def test_check_is_content(project):
-    done = run(project, "manage.py", "check")
-    assert (done.returncode, done.stdout) == (
-        0,
-        "System check identified no issues (0 silenced).\n",
-    ), done.stderr
+    told = run(project, "manage.py", "check")
+    assert told == "System check identified no issues (0 silenced).\n"
 
 
 def test_only_the_import_of_asgi_py_differs(project):
@@ -77,12 +73,9 @@ def test_only_the_import_of_asgi_py_differs(project):
     generated.mkdir()
     run(generated, "-m", "django", "startproject", "project", ".")
 
-    def is_docstring(statement: ast.stmt) -> bool:
-        return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
     def code(folder: Path) -> set[str]:
         body = ast.parse((folder / "project" / "asgi.py").read_text()).body
-        return {ast.unparse(statement) for statement in body if not is_docstring(statement)}
+        return {ast.unparse(item) for item in body if not ast.unparse(item).startswith(("'", '"'))}
 
     assert code(project) ^ code(generated) == {
         "from django.core.asgi import get_asgi_application",
@@ -90,72 +83,48 @@ def test_only_the_import_of_asgi_py_differs(project):
     }
 
 
-async def test_echo_and_reach_from_another_process(project, server_name, tmp_path):
-    # PYTHONPATH stands for the installation; DJANGO_SETTINGS_MODULE is what asgi.py sets.
-    environment = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "project.settings"}
-    server = Server(
-        server_name,
-        "project.asgi:application",
-        log_path=tmp_path / "server.log",
-        env=environment,
-        cwd=project,
-    )
-    with server:
-        async with connect(f"ws://127.0.0.1:{server.port}/ws/echo") as ws:
-            connection_id = await greeted(ws)
+async def test_the_page_from_its_beginning_to_its_end(project, server_name, tmp_path):
+    with (project / "project" / "settings.py").open("a") as settings:
+        settings.write((SNIPPETS / "settings_logging.py").read_text())
+    application, log_path = "project.asgi:application", tmp_path / "server.log"
+    with Server(
+        server_name, application, log_path=log_path, env=ENVIRONMENT, cwd=project
+    ) as server:
+        async with connect(f"{server.ws_url}/ws/echo") as ws:
+            greeting = re.fullmatch(r"You are ([0-9a-f]{32})", str(await ws.recv()))
+            assert greeting
             await ws.send("hello")
             assert await ws.recv() == "hello"
 
-            send, close = (line.replace(EXAMPLE_ID, connection_id) for line in commands())
-            assert run(project, *words(send)).returncode == 0
+            send, close = (line.replace(EXAMPLE_ID, greeting[1]) for line in commands())
+            run(project, *shlex.split(send))
             assert await ws.recv() == "hello from afar"
 
             shell = (SNIPPETS / "shell.py").read_text()
-            shell = re.sub(r'"[0-9a-f]{32}"', f'"{connection_id}"', shell)
-            done = run(project, "manage.py", "shell", stdin=shell)
-            assert done.returncode == 0, done.stderr
+            shell = re.sub(r'"[0-9a-f]{32}"', f'"{greeting[1]}"', shell)
+            run(project, "manage.py", "shell", stdin=shell)
             assert await ws.recv() == '{"from":"the shell"}'
 
-            assert run(project, *words(close)).returncode == 0
+            run(project, *shlex.split(close))
             with pytest.raises(ConnectionClosed):
                 await ws.recv()
             assert (ws.close_code, ws.close_reason) == (4000, "see you")
 
-
-async def test_the_log_says_why(project, server_name, tmp_path):
-    with (project / "project" / "settings.py").open("a") as settings:
-        settings.write((SNIPPETS / "settings_logging.py").read_text())
-    environment = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "project.settings"}
-    server = Server(
-        server_name,
-        "project.asgi:application",
-        log_path=tmp_path / "server.log",
-        env=environment,
-        cwd=project,
-    )
-    page = (DOCS / "tutorial" / "quickstart.md").read_text()
-    with server:
         with pytest.raises(InvalidStatus, match="404"):
-            await connect(f"ws://127.0.0.1:{server.port}/ws/eco")
+            await connect(f"{server.ws_url}/ws/eco")
         line = "No WebSocket URL matches the path '/ws/eco'."
-        assert line in page
+        assert line in PAGE
         server.wait_log(f"^{re.escape(line)}$")
         with pytest.raises(InvalidStatus, match="403"):
-            await connect(f"ws://127.0.0.1:{server.port}/ws/echo", origin=Origin("https://a.b"))
+            await connect(f"{server.ws_url}/ws/echo", origin=Origin("https://a.b"))
         server.wait_log("^WebSocket '/ws/echo' was refused: the origin 'https://a.b' ")
-
-
-def words(line: str) -> list[str]:
-    return [quoted or plain for quoted, plain in re.findall(r'"([^"]*)"|(\S+)', line)]
 
 
 @pytest.mark.browser
 def test_the_javascript_in_a_browser(project, chromium, tmp_path):
     from playwright.sync_api import sync_playwright
 
-    environment = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "project.settings"}
-    log_path = tmp_path / "server.log"
-    server = RunServer(project / "manage.py", log_path=log_path, env=environment)
+    server = RunServer(project / "manage.py", log_path=tmp_path / "server.log", env=ENVIRONMENT)
     lines: list[str] = []
     with server, sync_playwright() as playwright:
         server.wait_log("^Starting ASGI/Daphne version .* development server")
@@ -164,7 +133,7 @@ def test_the_javascript_in_a_browser(project, chromium, tmp_path):
         )
         page = browser.new_page()
         page.on("console", lambda message: lines.append(message.text))
-        page.goto(f"http://127.0.0.1:{server.port}/")
+        page.goto(f"{server.url}/")
         with page.expect_console_message(lambda message: message.text == "message: hello"):
             # As a script element, for that is where a console's `const` would live.
             page.add_script_tag(content=(SNIPPETS / "console.js").read_text())

@@ -1,6 +1,5 @@
 """The code in README.md is that of the quickstart, which is run by test_quickstart.py."""
 
-import ast
 import re
 from typing import Any
 
@@ -8,17 +7,17 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from panther_channels.test import HandshakeRejected, WebsocketClient
+from tests.docs.client import check, serve
 from tests.servers import ROOT
 
-SNIPPETS = ROOT / "docs" / "snippets" / "quickstart"
 README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def readme_code() -> dict[str, str]:
     """What README.md puts into each file of a project, by the file's name."""
     code: dict[str, str] = {}
-    for block in re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL):
+    for block in BLOCKS:
         parts = re.split(r"^# project/(\w+\.py)[^\n]*\n", block, flags=re.MULTILINE)
         for name, text in zip(parts[1::2], parts[2::2], strict=True):
             code[name] = code.get(name, "") + text
@@ -26,7 +25,7 @@ def readme_code() -> dict[str, str]:
 
 
 def snippet(name: str) -> str:
-    return (SNIPPETS / name).read_text()
+    return (ROOT / "docs" / "snippets" / "quickstart" / name).read_text()
 
 
 def values(code: str, **given: Any) -> dict[str, Any]:
@@ -35,66 +34,35 @@ def values(code: str, **given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if name.isupper()}
 
 
-def test_all_files_are_there():
-    assert set(readme_code()) == {"settings.py", "asgi.py", "websockets.py", "urls.py"}
-
-
-def test_websockets_py():
-    assert readme_code()["websockets.py"].startswith(snippet("websockets.py"))
+def test_each_file_is_that_of_the_quickstart():
+    code = readme_code()
+    assert set(code) == {"settings.py", "asgi.py", "websockets.py", "urls.py"}
+    assert code["websockets.py"].startswith(snippet("websockets.py"))
+    assert code["asgi.py"].strip() in snippet("asgi.py").splitlines()
+    assert 'websocket_urls = {"ws/echo": Echo}' in code["urls.py"]
+    assert re.search(r'websocket_urls = {\s+"ws": {\s+"echo": Echo,\s+},\s+}', snippet("urls.py"))
 
 
 async def test_the_class_that_knows_its_user(transactional_db):
     found: dict[str, Any] = {}
     exec(readme_code()["websockets.py"], found)
-    client = WebsocketClient(found["Account"].as_asgi())
-    with pytest.raises(HandshakeRejected):
-        async with client.connect("/"):
-            pass
-    user = await User.objects.acreate(username="ann")
+    client = serve(found["Account"])
+    await check(client, "/", 403)
     django = Client()
-    await django.aforce_login(user)
+    await django.aforce_login(await User.objects.acreate(username="ann"))
     cookie = "; ".join(f"{morsel.key}={morsel.value}" for morsel in django.cookies.values())
-    async with client.connect("/", headers={"cookie": cookie}) as ws:
-        assert await ws.receive() == "Hello, ann."
+    await check(client, "/", "Hello, ann.", headers={"cookie": cookie})
 
 
-def test_settings_py():
+def test_settings():
     quickstart: dict[str, Any] = {}
     for name in ("settings_apps.py", "settings_layer.py", "settings_logging.py"):
         quickstart |= values(snippet(name))
-    generated = [
-        app for app in quickstart["INSTALLED_APPS"] if app not in {"daphne", "panther_channels"}
-    ]
+    ours = {"daphne", "panther_channels"}
+    generated = [app for app in quickstart["INSTALLED_APPS"] if app not in ours]
     assert values(readme_code()["settings.py"], INSTALLED_APPS=generated) == quickstart
-
-
-def test_redis():
-    (block,) = (item for item in README.split("```python\n") if item.startswith("CHANNEL_LAYERS"))
-    assert values(block.partition("```")[0]) == values(snippet("settings_redis.py"))
-
-
-def test_asgi_py():
-    assert readme_code()["asgi.py"].strip() in snippet("asgi.py").splitlines()
-
-
-def test_urls_py():
-    def urls(code: str) -> dict[str, str]:
-        (value,) = (
-            node.value
-            for node in ast.parse(code).body
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "websocket_urls"
-        )
-        return dict(flat(ast.literal_eval(ast.unparse(value).replace("Echo", "'Echo'"))))
-
-    assert urls(readme_code()["urls.py"]) == urls(snippet("urls.py")) == {"/ws/echo": "Echo"}
-
-
-def flat(urls: dict[str, Any], prefix: str = "") -> Any:
-    for path, value in urls.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{prefix}/{path}")
-        else:
-            yield f"{prefix}/{path}", value
+    (redis,) = (block for block in BLOCKS if block.startswith("CHANNEL_LAYERS"))
+    assert values(redis) == values(snippet("settings_redis.py"))
 
 
 @pytest.mark.parametrize("path", re.findall(r"\]\((docs/[^)]*)\)", README))

@@ -15,21 +15,22 @@ import pytest
 from django.core.management import CommandParser, get_commands, load_command_class
 
 import panther_channels
+from tests.servers import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "panther_channels"
-REFERENCE = ROOT / "docs" / "reference"
+PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
+REFERENCE = "\n".join(page.read_text() for page in PAGES)
 
 # Registered by Django or read by this package alone: no one imports from them.
 NOT_FOR_USERS = {"apps", "checks", "conf", "connections"}
 
 
-def reference() -> str:
-    return "\n".join(path.read_text() for path in sorted(REFERENCE.glob("*.md")))
+def mentions(name: str, text: str = REFERENCE) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
 
 
-def mentions(name: str) -> bool:
-    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", reference()) is not None
+def headings(pattern: str) -> set[str]:
+    return set(re.findall(rf"^## ({pattern})$", REFERENCE, re.MULTILINE))
 
 
 def public_modules() -> list[ModuleType]:
@@ -62,39 +63,16 @@ def public_names(module: ModuleType) -> list[str]:
 
 
 def documented_modules() -> list[tuple[str, ModuleType]]:
-    start = len("panther_channels.")
-    modules = [(module.__name__[start:], module) for module in public_modules()]
+    named = [(item.__name__.removeprefix("panther_channels."), item) for item in public_modules()]
     return [
         (name, module)
-        for name, module in modules
+        for name, module in named
         if name not in NOT_FOR_USERS and not name.startswith("management.")
     ]
 
 
-def settings() -> set[str]:
-    return set(re.findall(r"\bWS_[A-Z_]+\b", (PACKAGE / "conf.py").read_text()))
-
-
-def check_ids() -> set[str]:
-    found = re.findall(
-        r"\b[EWI]\d{3}\b", "\n".join(path.read_text() for path in PACKAGE.glob("*checks.py"))
-    )
-    return {f"panther_channels.{code}" for code in found}
-
-
-def command_words() -> Iterator[tuple[str, str]]:
-    """Commands of this app with each subcommand, and each option and argument of that."""
-    for name, app in get_commands().items():
-        if app != "panther_channels":
-            continue
-        yield name, name
-        command = load_command_class(app, name)
-        parser = CommandParser()
-        command.add_arguments(parser)
-        yield from ((name, word) for word in words_of(parser))
-
-
 def words_of(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Each subcommand, and each option and argument of it."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, subparser in action.choices.items():
@@ -105,26 +83,37 @@ def words_of(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def test_every_setting():
-    assert settings() >= {"WS_URLS", "WS_CHANNEL_LAYER", "WS_ALLOWED_ORIGINS"}
-    headings = set(re.findall(r"^## (WS_\w+)$", reference(), re.MULTILINE))
-    assert headings == settings()
+    settings = set(re.findall(r"\bWS_[A-Z_]+\b", (PACKAGE / "conf.py").read_text()))
+    assert settings >= {"WS_URLS", "WS_CHANNEL_LAYER", "WS_ALLOWED_ORIGINS"}
+    assert headings(r"WS_\w+") == settings
 
 
 def test_every_check():
-    assert {f"panther_channels.{code}" for code in ("E001", "E006", "W003")} <= check_ids()
-    headings = set(re.findall(r"^## (panther_channels\.[EWI]\d+)$", reference(), re.MULTILINE))
-    assert headings == check_ids()
+    source = "\n".join(path.read_text() for path in PACKAGE.rglob("*checks.py"))
+    ids = {f"panther_channels.{code}" for code in re.findall(r"\b[EWI]\d{3}\b", source)}
+    assert ids >= {f"panther_channels.{code}" for code in ("E001", "E006", "W003")}
+    assert headings(r"panther_channels\.[EWI]\d+") == ids
 
 
 def test_every_word_of_every_command():
-    words = list(command_words())
-    assert ("websocket", "--bytes-from") in words
-    page = (REFERENCE / "command.md").read_text()
-    missing = [word for _, word in words if not re.search(rf"(?<![\w-]){word}(?![\w-])", page)]
-    assert missing == []
+    words = []
+    for name, app in get_commands().items():
+        if app == "panther_channels":
+            parser = CommandParser()
+            load_command_class(app, name).add_arguments(parser)
+            words += [name, *words_of(parser)]
+    assert {"websocket", "--bytes-from"} <= set(words)
+    page = (ROOT / "docs" / "reference" / "command.md").read_text()
+    assert [word for word in words if not mentions(word, page)] == []
 
 
-@pytest.mark.parametrize(("name", "module"), documented_modules(), ids=lambda value: str(value))
+def test_every_room_is_drawn():
+    drawing = (ROOT / "docs" / "_static" / "rooms.svg").read_text()
+    drawn = set(re.findall(r">(\w+)/<", drawing)) | {"management"}  # by its command
+    assert {path.parent.name for path in PACKAGE.glob("*/*.py")} <= drawn
+
+
+@pytest.mark.parametrize(("name", "module"), documented_modules(), ids=str)
 def test_every_public_name(name, module):
     assert mentions(f"panther_channels.{name}")
     assert public_names(module)
@@ -144,18 +133,12 @@ def callables() -> Iterator[tuple[str, Any]]:
             item = getattr(module, name)
             if inspect.isclass(item) or inspect.isfunction(item):
                 yield f"{module.__name__}.{name}", item
-            if inspect.isclass(item):
-                yield from methods(f"{module.__name__}.{name}", item)
-
-
-def methods(prefix: str, item: type) -> Iterator[tuple[str, Any]]:
-    for name, method in vars(item).items():
-        function = getattr(method, "fget", None) or getattr(method, "func", None) or method
-        is_ours = inspect.isfunction(function) and function.__module__.startswith(
-            "panther_channels"
-        )
-        if is_ours and (not name.startswith("_") or name == "__call__"):
-            yield f"{prefix}.{name}", function
+            for key, method in vars(item).items() if inspect.isclass(item) else ():
+                function = getattr(method, "fget", None) or getattr(method, "func", None) or method
+                is_ours = getattr(function, "__module__", "").startswith("panther_channels")
+                is_public = not key.startswith("_") or key == "__call__"
+                if inspect.isfunction(function) and is_ours and is_public:
+                    yield f"{module.__name__}.{name}.{key}", function
 
 
 CALLABLES = dict(callables())
@@ -168,19 +151,12 @@ def test_the_callables_are_found():
 
 @pytest.mark.parametrize("name", CALLABLES)
 def test_every_public_name_has_a_docstring(name):
-    # Not inspect.getdoc(), which would take that of a base class.
-    docstring = CALLABLES[name].__doc__
-    assert docstring
-    summary = docstring.splitlines()[0]
-    assert summary.endswith((".", "::"))
-
-
-@pytest.mark.parametrize("name", CALLABLES)
-def test_arguments_are_described_as_they_are_called(name):
     item = CALLABLES[name]
+    # Not inspect.getdoc(), which would take that of a base class.
+    assert item.__doc__
+    assert item.__doc__.splitlines()[0].endswith((".", "::"))
     _, found, section = inspect.cleandoc(item.__doc__).partition("\nArgs:\n")
-    if not found:
-        return
-    section = re.split(r"^(?=\S)", section, maxsplit=1, flags=re.MULTILINE)[0]
-    described = re.findall(r"^ {4}\*{0,2}(\w+): ", section, re.MULTILINE)
-    assert described == [each for each in inspect.signature(item).parameters if each != "self"]
+    if found:
+        section = re.split(r"^(?=\S)", section, maxsplit=1, flags=re.MULTILINE)[0]
+        described = re.findall(r"^ {4}\*{0,2}(\w+): ", section, re.MULTILINE)
+        assert described == [each for each in inspect.signature(item).parameters if each != "self"]

@@ -33,8 +33,7 @@ class Endless:
     """A coroutine that waits for ever, and tells when it starts and how it ends."""
 
     def __init__(self) -> None:
-        self.started = threading.Event()
-        self.cancelled = threading.Event()
+        self.started, self.cancelled = threading.Event(), threading.Event()
 
     async def __call__(self) -> None:
         self.started.set()
@@ -45,20 +44,8 @@ class Endless:
             raise
 
 
-@pytest.fixture
-def endless() -> Endless:
-    return Endless()
-
-
-def test_it_waits_for_the_answer(background: Background):
-    async def answer() -> str:
-        await asyncio.sleep(0)
-        return "answer"
-
-    assert background.run(answer(), "Asking") == "answer"
-
-
-def test_it_raises_what_the_coroutine_raises(background: Background):
+def test_it_waits_for_the_answer_and_raises_what_the_coroutine_raises(background: Background):
+    assert background.run(asyncio.sleep(0, "answer"), "Asking") == "answer"
     for error in (KeyError("mine"), TimeoutError("mine")):
 
         async def fail(error: Exception = error) -> None:
@@ -68,7 +55,7 @@ def test_it_raises_what_the_coroutine_raises(background: Background):
             background.run(fail(), "Failing")
 
 
-def test_one_loop_in_one_thread_of_its_own(background: Background):
+def test_one_loop_in_one_thread_of_its_own_until_it_is_closed_for_good(background: Background):
     with ThreadPoolExecutor(8) as pool:
         barrier = threading.Barrier(8, timeout=10)
 
@@ -77,11 +64,19 @@ def test_one_loop_in_one_thread_of_its_own(background: Background):
             return background.run(where(), "Looking")
 
         places = set(pool.map(run, range(8)))
-    assert len(places) == 1
-    (place,) = places
-    assert background.run(where(), "Looking") == place
-    assert place[1] is not threading.current_thread()
-    assert place[1].daemon
+    ((loop, thread),) = places
+    assert background.run(where(), "Looking") == (loop, thread)
+    assert thread is not threading.current_thread()
+    assert thread.daemon
+
+    background.close()
+    background.close()
+    assert loop.is_closed()
+    assert not thread.is_alive()
+    with pytest.raises(RuntimeError, match="Looking: the interpreter is shutting down"):
+        background.run(where(), "Looking")
+    with pytest.raises(RuntimeError, match="the interpreter is shutting down"):
+        background.post(where(), print)
 
 
 def test_it_starts_nothing_before_its_first_use(background: Background):
@@ -90,17 +85,16 @@ def test_it_starts_nothing_before_its_first_use(background: Background):
     assert threading.active_count() == threads
 
 
-def test_it_does_not_wait_for_ever(
-    background: Background, endless: Endless, monkeypatch: pytest.MonkeyPatch
-):
+def test_it_does_not_wait_for_ever(background: Background, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_background, "LIMIT", 0.05)
+    endless = Endless()
     with pytest.raises(TimeoutError, match=r"^Sending by Layer: no answer within 0.05 s\.$"):
         background.run(endless(), "Sending by Layer")
     assert endless.cancelled.wait(10)
 
 
-def test_ctrl_c_cancels(background: Background, endless: Endless):
-    caller = threading.get_ident()
+def test_ctrl_c_cancels(background: Background):
+    caller, endless = threading.get_ident(), Endless()
 
     async def interrupted() -> None:
         # What comes before the caller waits doesn't end its waiting.
@@ -120,7 +114,8 @@ def test_ctrl_c_cancels(background: Background, endless: Endless):
     assert endless.cancelled.wait(10)
 
 
-def test_the_end_of_the_interpreter_ends_a_call(background: Background, endless: Endless):
+def test_the_end_of_the_interpreter_ends_a_call(background: Background):
+    endless = Endless()
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(background.run, endless(), "Sending")
         assert endless.started.wait(10)
@@ -128,16 +123,6 @@ def test_the_end_of_the_interpreter_ends_a_call(background: Background, endless:
         with pytest.raises(RuntimeError, match="Sending: the interpreter is shutting down"):
             call.result(10)
     assert endless.cancelled.is_set()
-
-
-def test_it_is_closed_for_good(background: Background):
-    loop, thread = background.run(where(), "Looking")
-    background.close()
-    background.close()
-    assert loop.is_closed()
-    assert not thread.is_alive()
-    with pytest.raises(RuntimeError, match="Sending: the interpreter is shutting down"):
-        background.run(where(), "Sending")
 
 
 def test_what_is_posted_ends_before_it_is_closed():
@@ -157,8 +142,6 @@ def test_what_is_posted_ends_before_it_is_closed():
     closing.join(10)
     assert ended[0] == "this"
     assert isinstance(ended[1], KeyError)
-    with pytest.raises(RuntimeError, match="shutting down"):
-        background.post(wait_and_end(), ended.append)
 
 
 def test_a_child_gives_its_parents_sockets_up(tmp_path: Path):

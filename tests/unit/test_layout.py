@@ -1,51 +1,40 @@
-"""One test file for each module, and no other.
+"""Tests are found by the name of what they test, and no room is without.
 
-The name is the module's path below the package, joined by "_" and without the leading
-underscores: `_consumer.py` has `test_consumer.py`, `servers/daphne.py` has
-`test_servers_daphne.py`. A management command `websocket` has `test_command_websocket.py`.
-An `__init__.py` needs none: it only names what its folder brings. What is in a room of ROOMS is
-tested as one: `layers/redis` has `test_layers_redis.py`.
+A room is a folder or a public module of the package. A test file is called after a room or a module
+in it, with as much of the path as tells it apart: `test_origin.py`, `test_servers_daphne.py`.
 """
 
+from itertools import combinations
 from pathlib import Path
+
+import pytest
 
 UNIT = Path(__file__).resolve().parent
 PACKAGE = UNIT.parent.parent / "panther_channels"
 ROOMS = ["layers/redis"]
 
-
-def _test_name(module: Path) -> str:
-    parts = [part.lstrip("_") for part in module.relative_to(PACKAGE).with_suffix("").parts]
-    if parts[:2] == ["management", "commands"]:
-        parts[:2] = ["command"]
-    return f"test_{'_'.join(parts)}.py"
+MODULES = {path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+FOLDERS = {folder for path in MODULES for folder in path.parents if PACKAGE in folder.parents}
+ROOMS = FOLDERS | {path for path in MODULES if path.parent == PACKAGE and path.name[0] != "_"}
 
 
-def _expected() -> set[str]:
-    return {_test_name(module) for module in _modules()}
+def names(path: Path) -> set[str]:
+    """What the tests of a room or a module may be called: `local`, `layers_local`."""
+    *above, last = (part.lstrip("_") for part in path.relative_to(PACKAGE).with_suffix("").parts)
+    chosen = (parts for size in range(len(above) + 1) for parts in combinations(above, size))
+    return {"_".join([*parts, last]).replace("commands_", "command_") for parts in chosen}
 
 
-def _modules() -> list[Path]:
-    rooms = [PACKAGE / room for room in ROOMS]
-    return rooms + [
-        path
-        for path in PACKAGE.rglob("*.py")
-        if path.name != "__init__.py" and path.parent not in rooms
-    ]
+def files_below(folder: Path) -> set[str]:
+    return {path.stem.removeprefix("test_") for path in folder.rglob("test_*.py")}
 
 
-def _present() -> set[str]:
-    here = (path.relative_to(UNIT).as_posix() for path in UNIT.rglob("test_*.py"))
-    return set(here) - {Path(__file__).name}
+def test_every_unit_test_is_called_after_a_module_or_a_room():
+    known = {name for path in MODULES | FOLDERS for name in names(path)}
+    assert files_below(UNIT) - known == {"layout"}
 
 
-def test_every_module_has_a_unit_test_file():
-    assert _expected() - _present() == set()
-
-
-def test_every_unit_test_file_has_a_module():
-    assert _present() - _expected() == set()
-
-
-def test_two_modules_never_share_a_test_file():
-    assert len(_expected()) == len(_modules())
+@pytest.mark.parametrize("room", sorted(ROOMS), ids=lambda path: path.stem)
+def test_every_room_has_tests(room: Path):
+    inside = {path for path in MODULES if room in path.parents}
+    assert files_below(UNIT.parent) & {name for path in {room, *inside} for name in names(path)}

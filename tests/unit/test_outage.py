@@ -4,7 +4,6 @@ import asyncio
 import errno
 import sys
 from collections import OrderedDict
-from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -42,32 +41,27 @@ async def raising(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "text"),
+    ("answer", "seconds", "text"),
     [
-        (lambda: raising(RedisConnectionError("refused.")), "The channel layer failed: refused."),
-        (lambda: asyncio.sleep(60), "The channel layer failed: no answer within 0.01 s."),
+        (lambda: raising(RedisConnectionError("refused.")), 0.01, "refused."),
+        (lambda: asyncio.sleep(60), 0.01, "no answer within 0.01 s."),
+        # By the layer's own limit
+        (lambda: raising(TimeoutError()), None, "no answer in time."),
     ],
-    ids=["down", "silent"],
+    ids=["down", "silent", "limits itself"],
 )
-async def test_trouble(answer: Any, text: str):
+async def test_trouble(answer: Any, seconds: float | None, text: str):
     with pytest.raises(ChannelLayerError) as caught:
-        await limited(answer(), 0.01)
-    assert str(caught.value) == text
+        await limited(answer(), seconds)
+    assert str(caught.value) == f"The channel layer failed: {text}"
     assert isinstance(caught.value.__cause__, RedisConnectionError | TimeoutError)
 
 
-async def test_an_answer_and_a_mistake_pass():
-    async def answer() -> str:
-        return "yes"
-
-    assert await limited(answer(), 1) == "yes"
+async def test_all_else_passes():
+    assert await limited(asyncio.sleep(0, "an answer"), 1) == "an answer"
     with pytest.raises(KeyError):
-        await limited(raising(KeyError("x")), 1)
-
-
-async def test_who_is_cancelled_is_cancelled():
-    call: Awaitable[Any] = limited(asyncio.sleep(60), 60)
-    task = asyncio.ensure_future(call)
+        await limited(raising(KeyError("a mistake")), 1)
+    task = asyncio.ensure_future(limited(asyncio.sleep(60), 60))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -37,19 +37,25 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def throttled(throttle: Any) -> Any:
-    return subclass("Throttled", Echo, throttle=throttle).as_asgi()
+def throttled(*args: Any, **options: Any) -> Peer:
+    return Peer(subclass("Throttled", Echo, throttle=Throttle(*args, **options)).as_asgi())
+
+
+async def echoed(peer: Peer, *texts: str) -> None:
+    for text in texts:
+        peer.push(text)
+        assert (await peer.next())["text"] == text
 
 
 async def test_above_the_rate_it_closes_with_a_reason(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO", "panther_channels")
-    async with Peer(throttled(Throttle(rate=2, duration=SECOND))) as peer:
+    async with throttled(rate=2, duration=SECOND) as peer:
         await peer.accepted()
-        for text in ("1", "2", "3", "4"):
-            peer.push(text)
-        assert [(await peer.next())["text"] for _ in range(2)] == ["1", "2"]
+        await echoed(peer, "1", "2")
+        peer.push("3")
+        peer.push("4")
         assert await peer.next() == {
             "type": "websocket.close",
             "code": 1008,
@@ -61,12 +67,10 @@ async def test_above_the_rate_it_closes_with_a_reason(
 
 
 async def test_a_window_begins_with_a_message_and_then_anew(clock: list[float]):
-    async with Peer(throttled(Throttle(rate=2, duration=SECOND))) as peer:
+    async with throttled(2, SECOND) as peer:
         await peer.accepted()
-        for moment in (5.0, 5.9, 6.0, 6.9, 8.0, 8.9):
-            clock[0] = moment
-            peer.push(str(moment))
-            assert (await peer.next())["text"] == str(moment)
+        for clock[0] in (5.0, 5.9, 6.0, 6.9, 8.0, 8.9):
+            await echoed(peer, str(clock[0]))
         clock[0] = 8.99
         peer.push("too many")
         assert (await peer.next())["code"] == 1008
@@ -76,29 +80,22 @@ async def test_dropped_by_choice_and_told_once_a_window(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ):
     caplog.set_level("INFO", "panther_channels")
-    async with Peer(throttled(Throttle(rate=1, duration=SECOND, drop=True))) as peer:
+    async with throttled(rate=1, duration=SECOND, drop=True) as peer:
         await peer.accepted()
-        for text in ("kept", "dropped", "dropped"):
-            peer.push(text)
-        assert (await peer.next())["text"] == "kept"
-        while peer._incoming.qsize():  # noqa: ASYNC110 - a queue wakes nobody when it is empty
-            await asyncio.sleep(0)
-        clock[0] += 1.0
-        peer.push("kept again")
-        assert (await peer.next())["text"] == "kept again"
+        await echoed(peer, "kept")
+        peer.push("dropped")
+        peer.push("dropped")
         peer.leave()
         assert await peer.ended() == []
-    assert [record.getMessage() for record in caplog.records] == [
-        "WebSocket '/peer': messages above 1 in 1 s are dropped."
-    ]
+        assert peer.journal == [1000]
+    assert caplog.messages == ["WebSocket '/peer': messages above 1 in 1 s are dropped."]
 
 
 async def test_connections_of_a_class_do_not_share_it(clock: list[float]):
-    application = throttled(Throttle(rate=1, duration=SECOND))
+    application = subclass("Throttled", Echo, throttle=Throttle(1, SECOND)).as_asgi()
     async with Peer(application) as one, Peer(application) as other:
         for peer in (await one.accepted(), await other.accepted()):
-            peer.push("1")
-            assert (await peer.next())["text"] == "1"
+            await echoed(peer, "1")
 
 
 async def test_set_in_connect():
@@ -109,17 +106,16 @@ async def test_set_in_connect():
 
     async with Peer(ForSome.as_asgi()) as peer:
         await peer.accepted()
-        peer.push("1")
+        await echoed(peer, "1")
         peer.push("2")
-        assert [await peer.next(), await peer.next()][1]["code"] == 1008
+        assert (await peer.next())["code"] == 1008
 
 
 async def test_without_one_no_clock_is_read(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("panther_channels.throttling.time", None)
     async with Peer(Echo.as_asgi()) as peer:
         await peer.accepted()
-        peer.push("1")
-        assert (await peer.next())["text"] == "1"
+        await echoed(peer, "1")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""The echo of Panther as it comes: every message is written to its log; and the outside sends."""
+"""The echo of Panther, and the outside sends; as it comes, every message is written to its log."""
 
 import asyncio
 import json
+import logging
 import os
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from panther.websocket import GenericWebsocket, send_message_to_websocket
 
 from tests.benchmarks.sender import AsyncSender, Orders
 
+if os.environ.get("BENCHMARK_QUIET"):
+    logging.getLogger("panther").setLevel(logging.WARNING)
 if os.environ.get("BENCHMARK_LAYER") == "pubsub":
     _address = urlsplit(os.environ["BENCHMARK_ADDRESS"])
     REDIS = {
@@ -27,13 +30,13 @@ class Echo(GenericWebsocket):
         await self.send(data)
 
 
-class Outside(GenericWebsocket):
+class Outside(Echo):
     async def connect(self) -> None:
         await self.accept()
         await self.send(f"{os.getpid()} {self.connection_id}")
 
 
-class Sender(GenericWebsocket):
+class Sender(Echo):
     """The sender of ``tests.benchmarks.sender``, with its orders from this connection.
 
     Without Redis, only processes that were forked from the one that made Panther's manager share
@@ -41,9 +44,6 @@ class Sender(GenericWebsocket):
     """
 
     task = None
-
-    async def connect(self) -> None:
-        await self.accept()
 
     async def receive(self, data: str | bytes) -> None:
         if self.task is None:
@@ -58,7 +58,7 @@ class Sender(GenericWebsocket):
 
 
 # Panther calls whatever stands in the annotations of connect(), "return" included.
-for endpoint in (Echo, Outside, Sender):
+for endpoint in (Echo, Outside):
     endpoint.connect.__annotations__.clear()
 
 application = Panther(
