@@ -45,8 +45,10 @@ class Connection:
         body: that of a refusal.
         subprotocol: what was chosen.
         address: ip and port of this side.
+        websocket: what is under it, where there is a server.
     """
 
+    websocket: ClientConnection
     status = 101
     body = b""
     subprotocol: str | None = None

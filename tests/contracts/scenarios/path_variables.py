@@ -45,7 +45,7 @@ def cast(
     """A scenario; `ours` are the types and texts of values that only we cast."""
     if ours:
         options["ours"] = [
-            (value, each if each == 403 else f'{{"value":{json.dumps(each, separators=(",", ":"))}}}')
+            (value, each if each == 403 else json.dumps({"value": each}, separators=(",", ":")))
             for value, each in zip(values, ours, strict=True)
         ]
     new = Scenario(name, partial(_first, values), f"/{name}/", **options)
