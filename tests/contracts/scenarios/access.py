@@ -3,6 +3,9 @@
 from tests.client import Client
 from tests.contracts.scenarios.registry import scenario
 
+REFUSES = "an exception before accept refuses the handshake, whatever its class"
+BOUND = "documented by Panther, where a function in a class body becomes a bound method"
+
 
 @scenario
 async def the_projects_authentication(connect: Client) -> object:
@@ -38,7 +41,7 @@ async def authentication_by_a_static_function(connect: Client) -> object:
     return await connect.first("/access/auth/static/")
 
 
-@scenario
+@scenario(because=BOUND, ours='["function"]')
 async def authentication_by_a_function(connect: Client) -> object:
     return await connect.first("/access/auth/function/")
 
@@ -51,7 +54,10 @@ async def authentication_that_finds_nobody(connect: Client) -> object:
     ]
 
 
-@scenario
+@scenario(
+    because="a bad credential is a 401",
+    ours=[['[{"name":"ann"}]', 401, "[null]"], ['[{"name":"ann"}]', 401, 403]],
+)
 async def authentication_by_a_header(connect: Client) -> object:
     right = {"Authorization": "Bearer right"}
     wrong = {"Authorization": "Bearer wrong"}
@@ -108,7 +114,7 @@ async def the_last_permission_denies(connect: Client) -> object:
     return [await connect.first("/access/permission/deny-last/"), await connect.journal(3)]
 
 
-@scenario
+@scenario(because="permissions stop at the first refusal", ours=[403, ["deny"]])
 async def permissions_stop_at_the_first_refusal(connect: Client) -> object:
     return [await connect.first("/access/permission/deny-first/"), await connect.journal(2)]
 
@@ -118,7 +124,7 @@ async def truthy_answers_of_permissions(connect: Client) -> object:
     return await connect.first("/access/permission/truthy/")
 
 
-@scenario
+@scenario(because="any falsy answer of a permission refuses: fail closed", ours=[403] * 3)
 async def falsy_answers_of_permissions(connect: Client) -> object:
     return [
         await connect.first(f"/access/permission/{path}/")
@@ -131,12 +137,12 @@ async def a_permission_that_fails(connect: Client) -> object:
     return await connect.first("/access/permission/failing/")
 
 
-@scenario
+@scenario(because=REFUSES, ours=403, refused=401)
 async def a_permission_that_raises_a_package_error(connect: Client) -> object:
     return await connect.first("/access/permission/raising/")
 
 
-@scenario
+@scenario(because=BOUND, ours="[null]")
 async def permission_by_a_function(connect: Client) -> object:
     return await connect.first("/access/permission/function/")
 
@@ -160,7 +166,7 @@ async def the_order_of_a_handshake(connect: Client) -> object:
     return [await connect.first("/access/order/5/"), await connect.journal(4)]
 
 
-@scenario
+@scenario(refused=400)
 async def path_variables_are_cast_after_permissions(connect: Client) -> object:
     return [await connect.first("/access/order/x/"), await connect.journal(3)]
 
@@ -170,7 +176,7 @@ async def permissions_come_before_path_variables(connect: Client) -> object:
     return [await connect.first("/access/denied-order/x/"), await connect.journal(3)]
 
 
-@scenario
+@scenario(refused=401)
 async def authentication_comes_before_permissions(connect: Client) -> object:
     headers = {"Authorization": "Bearer wrong"}
     return [
@@ -200,7 +206,7 @@ async def a_middleware_that_fails(connect: Client) -> object:
     return [await _middleware(connect, "fail"), await connect.journal(0)]
 
 
-@scenario
+@scenario(because=REFUSES, ours=[403, []], refused=401)
 async def a_middleware_that_raises_a_package_error(connect: Client) -> object:
     return [await _middleware(connect, "raise"), await connect.journal(0)]
 
