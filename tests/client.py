@@ -45,8 +45,10 @@ class Connection:
         body: that of a refusal.
         subprotocol: what was chosen.
         address: ip and port of this side.
+        websocket: what is under it, where there is a server.
     """
 
+    websocket: ClientConnection
     status = 101
     body = b""
     subprotocol: str | None = None
@@ -115,11 +117,13 @@ class Client:
     Args:
         server: where to.
         headers: of every handshake.
+        at: what goes before a path that has no slash in front.
     """
 
-    def __init__(self, server: Server, headers: Headers = ()) -> None:
+    def __init__(self, server: Server, headers: Headers = (), at: str = "/") -> None:
         self.host = server.host
         self.port = server.port
+        self.at = at
         self._headers = _pairs(headers)
         self._connections: list[Connection] = []
 
@@ -134,6 +138,7 @@ class Client:
         self, path: str, *, headers: Headers = (), subprotocols: Iterable[str] = ()
     ) -> Connection:
         pairs = [*self._headers, *_pairs(headers)]
+        path = path if path.startswith("/") else self.at + path
         connection = await self._connect(path, pairs, list(subprotocols))
         self._connections.append(connection)
         return connection
@@ -199,7 +204,8 @@ class _SocketConnection(Connection):
         self.address = websocket.local_address[:2]
 
     async def send(self, data: Data) -> None:
-        await self.websocket.send(data)
+        with suppress(ConnectionClosed):  # receive() tells
+            await self.websocket.send(data)
 
     async def receive(self, seconds: float = SECONDS) -> Message:
         try:
@@ -230,9 +236,10 @@ class _SocketConnection(Connection):
 class InProcess(Client):
     """The same without a server: it plays the server's part to an ASGI application."""
 
-    def __init__(self, application: Any, headers: Headers = ()) -> None:
+    def __init__(self, application: Any, headers: Headers = (), at: str = "/") -> None:
         self.host = "127.0.0.1"
         self.port = 80
+        self.at = at
         self._application = application
         self._headers = _pairs(headers)
         self._connections = []
@@ -243,7 +250,7 @@ class InProcess(Client):
         pairs = [("sec-websocket-version", "13"), ("upgrade", "websocket"), *headers]
         if subprotocols:
             pairs.append(("sec-websocket-protocol", ", ".join(subprotocols)))
-        scope = self._scope("websocket", path or "/", pairs, scheme="ws", subprotocols=subprotocols)
+        scope = self._scope("websocket", path, pairs, scheme="ws", subprotocols=subprotocols)
         scope["extensions"] = {"websocket.http.response": {}}
         connection = _AsgiConnection(self._application, scope)
         await connection.open()

@@ -23,7 +23,7 @@ StartContract = Callable[[ServerName], Server]
 
 async def play_on(server: Server, scenario: Scenario) -> object:
     """What the client sees of one scenario on one server."""
-    async with Client(server, {"X-Run": scenario.name}) as client:
+    async with Client(server, *_options(scenario)) as client:
         return await scenario.play(client)
 
 
@@ -32,12 +32,18 @@ async def play_in_process(scenario: Scenario) -> object:
     names = [name for name in dir(django_settings) if name.startswith("WS_")]
     settings = {name: getattr(django_settings, name) for name in names}
     with override_settings(ROOT_URLCONF=f"{APPLICATIONS}.django_settings", **settings):
-        async with InProcess(get_asgi_application(), {"X-Run": scenario.name}) as client:
+        async with InProcess(
+            get_asgi_application(), {"X-Run": scenario.name}, scenario.url
+        ) as client:
             seen = await scenario.play(client)
     layer = get_channel_layer()
     assert isinstance(layer, InMemoryChannelLayer)
     assert (layer.groups, layer.channels) == ({}, {})
     return seen
+
+
+def _options(scenario: Scenario) -> tuple[dict[str, str], str]:
+    return {"X-Run": scenario.name}, scenario.url
 
 
 @pytest.fixture(params=OURS)

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import ClientConnection
 
 from panther_channels.layers import RedisChannelLayer
+from tests.client import Client, Connection
 from tests.conftest import GetRedis
-from tests.integration.access.client import Site, closed, connected, received
+from tests.integration.access.site import Site
 from tests.integration.conftest import StartAccess
 from tests.servers import Server, ServerName
 
@@ -39,33 +39,31 @@ def tell(get_redis: GetRedis) -> Tell:
     return send
 
 
-def as_user(server: Server, site: Site, name: str, user: str) -> ClientConnection:
-    cookie = [("Cookie", f"sessionid={site.sessions[user]}")] if user else []
-    client: ClientConnection = connected(server, f"/ws/{name}", cookie)
-    return client
+async def as_user(connect: Client, site: Site, name: str, user: str) -> Connection:
+    cookie = {"Cookie": f"sessionid={site.sessions[user]}"} if user else {}
+    return await connect(f"/ws/{name}", headers=cookie)
 
 
 async def test_a_group_is_for_those_who_may(server: Server, site: Site, marker: Path, tell: Tell):
-    async with (
-        as_user(server, site, "news", "") as stranger,
-        as_user(server, site, "news", "alice") as alice,
-        as_user(server, site, "news", "staff") as staff,
-    ):
+    async with Client(server) as connect:
+        stranger, alice, staff = [
+            await as_user(connect, site, "news", user) for user in ("", "alice", "staff")
+        ]
         await asyncio.to_thread(server.wait_log, "(?s)(asking about .*){3}")
         await tell("for staff only")
         await asyncio.to_thread(marker.touch)
         for client in (stranger, alice):
-            assert await closed(client) == (1008, "Permission Denied")
-            assert list(client.recv_messages.frames.queue) == []
-        assert await received(staff) == "welcome"
+            assert await client.until_closed() == [(1008, "Permission Denied")]
+        assert await staff.receive() == "welcome"
         await tell("for staff")
-        assert await received(staff) == "for staff"
+        assert await staff.receive() == "for staff"
     assert server.log.count("connect called") == 1
 
 
 @pytest.mark.parametrize("name", ["closing-auth", "closing-permission"])
 async def test_who_was_closed_is_not_connected(server: Server, site: Site, name: str):
-    async with as_user(server, site, name, "") as client:
-        assert await closed(client) == (4001, "not you")
+    async with Client(server) as connect:
+        client = await as_user(connect, site, name, "")
+        assert await client.closed() == (4001, "not you")
     assert "connect called" not in server.log
     assert "Traceback" not in server.log

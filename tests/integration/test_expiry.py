@@ -1,28 +1,36 @@
 """A connection lasts no longer than its token, where that is asked for."""
 
 import asyncio
+import json
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from websockets.asyncio.client import ClientConnection
 
-from tests.integration.access.client import Site, closed, connected, opened, received
+from tests.client import Client, Connection
+from tests.integration.access.site import Site
 from tests.integration.conftest import StartAccess
 from tests.servers import SERVER_NAMES, Server
 
-pytestmark = pytest.mark.usefixtures("clients")
-
 LIFETIME = 2
 
-
-def bearer(token: str) -> list[tuple[str, str]]:
-    return [("Authorization", f"Bearer {token}")]
+OpenFor = Callable[[Server, str, str], Awaitable[Connection]]
 
 
-async def open_for(server: Server, target: str, token: str) -> ClientConnection:
-    client, answer = await opened(server, target, bearer(token))
-    assert answer["user"] == "alice"
-    return client
+@pytest.fixture
+async def open_for() -> AsyncIterator[OpenFor]:
+    """Opens a connection of Alice's by a token."""
+    clients: list[Client] = []
+
+    async def enter(server: Server, target: str, token: str) -> Connection:
+        clients.append(Client(server))
+        connection = await clients[-1](target, headers={"Authorization": f"Bearer {token}"})
+        assert json.loads(str(await connection.receive()))["user"] == "alice"
+        return connection
+
+    yield enter
+    for client in clients:
+        await client.__aexit__()
 
 
 @pytest.fixture
@@ -37,7 +45,9 @@ def expiring(start_access: StartAccess) -> list[Server]:
     return [start_access(name, WS_CLOSE_ON_TOKEN_EXPIRY=True) for name in SERVER_NAMES]
 
 
-async def test_at_the_expiry(servers: list[Server], expiring: list[Server], site: Site):
+async def test_at_the_expiry(
+    open_for: OpenFor, servers: list[Server], expiring: list[Server], site: Site
+):
     expiry = int(time.time()) + LIFETIME
     short, long = site.token(exp=expiry), site.token()
     ending, staying = [], []
@@ -52,44 +62,44 @@ async def test_at_the_expiry(servers: list[Server], expiring: list[Server], site
         staying.append(await open_for(server, "/ws/header", long))
     assert time.time() < expiry
     for client in ending:
-        assert await closed(client) == (1008, "token expired")
+        assert await client.closed() == (1008, "token expired")
         assert expiry <= time.time() < expiry + 1.2
     for client in staying:
-        await client.send("still here")
-        assert await received(client) == "still here"
+        assert await client.ask("still here") == "still here"
 
 
-async def test_a_fresh_token_moves_the_deadline(servers: list[Server], site: Site):
+async def test_a_fresh_token_moves_the_deadline(
+    open_for: OpenFor, servers: list[Server], site: Site
+):
     expiry = int(time.time()) + LIFETIME
     token = site.token(exp=expiry)
     clients = [await open_for(server, "/ws/expiring", token) for server in servers]
     for client in clients:
-        await client.send(f"refresh {site.token(exp=expiry + 1)}")
-        assert await received(client) == "refreshed"
+        assert await client.ask(f"refresh {site.token(exp=expiry + 1)}") == "refreshed"
     await asyncio.sleep(expiry + 0.5 - time.time())
     for client in clients:
-        await client.send("still here")
-        assert await received(client) == "still here"
+        assert await client.ask("still here") == "still here"
     for client in clients:
-        assert await closed(client) == (1008, "token expired")
+        assert await client.closed() == (1008, "token expired")
         assert expiry + 1 <= time.time() < expiry + 2.2
 
 
-async def test_a_bad_fresh_token_leaves_the_deadline(servers: list[Server], site: Site):
+async def test_a_bad_fresh_token_leaves_the_deadline(
+    open_for: OpenFor, servers: list[Server], site: Site
+):
     expiry = int(time.time()) + LIFETIME
     good = site.token(exp=expiry)
     clients = [await open_for(server, "/ws/expiring", good) for server in servers]
     for client in clients:
         for token in (site.token("bob"), site.token(exp=expiry - 60), "x"):
-            await client.send(f"try {token}")
-            assert await received(client) == "Authentication Error"
+            assert await client.ask(f"try {token}") == "Authentication Error"
     for client in clients:
-        assert await closed(client) == (1008, "token expired")
+        assert await client.closed() == (1008, "token expired")
         assert time.time() < expiry + 1.2
 
 
 @pytest.mark.parametrize("kind", ["of another", "refresh", "signature", "malformed", "none"])
-async def test_a_bad_fresh_token_closes(access: Server, site: Site, kind: str):
+async def test_a_bad_fresh_token_closes(open_for: OpenFor, access: Server, site: Site, kind: str):
     token = {
         "of another": site.token("bob"),
         "refresh": site.token(token_type="refresh"),
@@ -100,23 +110,25 @@ async def test_a_bad_fresh_token_closes(access: Server, site: Site, kind: str):
     mark = access.mark()
     client = await open_for(access, "/ws/expiring", site.token())
     await client.send(f"refresh {token}")
-    assert await closed(client) == (1008, "Authentication Error")
+    assert await client.closed() == (1008, "Authentication Error")
     await asyncio.to_thread(access.wait_log, "refused a connection: ", since=mark)
     assert "Traceback" not in access.log[mark:]
 
 
-async def test_many_at_once(expiring: list[Server], site: Site):
+async def test_many_at_once(open_for: OpenFor, expiring: list[Server], site: Site):
     expiry = int(time.time()) + 3
     token = site.token(exp=expiry)
     opening = (open_for(server, "/ws/header", token) for server in expiring for _ in range(20))
     clients = await asyncio.gather(*opening)
     assert time.time() < expiry
     for client in clients:
-        assert await closed(client) == (1008, "token expired")
+        assert await client.closed() == (1008, "token expired")
     assert time.time() < expiry + 1.2
 
 
-async def test_a_token_that_only_the_leeway_lets_in(start_access: StartAccess, site: Site):
+async def test_a_token_that_only_the_leeway_lets_in(
+    open_for: OpenFor, start_access: StartAccess, site: Site
+):
     """It is good until then, and closing it at once would be no leeway."""
     settings = {"SIMPLE_JWT": {"LEEWAY": 3}, "WS_CLOSE_ON_TOKEN_EXPIRY": True}
     servers = [start_access(name, **settings) for name in SERVER_NAMES]
@@ -124,17 +136,16 @@ async def test_a_token_that_only_the_leeway_lets_in(start_access: StartAccess, s
     token = site.token(exp=expiry)
     clients = [await open_for(server, "/ws/header", token) for server in servers]
     for client in clients:
-        await client.send("still here")
-        assert await received(client) == "still here"
+        assert await client.ask("still here") == "still here"
     for client in clients:
-        assert await closed(client) == (1008, "token expired")
+        assert await client.closed() == (1008, "token expired")
         assert expiry + 3 <= time.time() < expiry + 4.2
 
 
 async def test_without_a_token_there_is_no_expiry(expiring: list[Server], site: Site):
-    cookie = [("Cookie", f"sessionid={site.sessions['alice']}")]
+    cookie = {"Cookie": f"sessionid={site.sessions['alice']}"}
     for server in expiring:
-        async with connected(server, "/ws/session", cookie) as client:
-            await received(client)
-            await client.send("hello")
-            assert await received(client) == "hello"
+        async with Client(server) as connect:
+            client = await connect("/ws/session", headers=cookie)
+            await client.receive()
+            assert await client.ask("hello") == "hello"

@@ -1,106 +1,55 @@
 """Synchronous senders in processes of their own: threads, forks, transactions, and their ends."""
 
 import asyncio
-import os
 import re
 import socket
-import subprocess
-import sys
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
+from tests.client import Client, Connection
 from tests.conftest import StartServer
-from tests.servers import ROOT, Server, ServerName
-
-SECONDS = 20.0
-SETUP = """
-import asyncio, os, sys, threading
-import django
-django.setup()
-from panther_channels.sync import close_websocket_connection, send_message_to_websocket
-ids = sys.argv[1:]
-"""
+from tests.integration.scripts import DEVELOPMENT, run
+from tests.servers import Server, ServerName
 
 
-@pytest.fixture(scope="module", params=["pubsub", "local"])
-def layer(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def server(
-    server_name: ServerName, layer: str, folder: Path, start_server: StartServer
-) -> Iterator[Server]:
-    """tests/project on each server and layer in turn; the scripts get its environment."""
+@pytest.fixture(params=[("daphne", "pubsub"), ("uvicorn", "local")])
+def server(request: pytest.FixtureRequest, folder: Path, start_server: StartServer) -> Server:
+    """tests/project on each server, and each layer, in turn; scripts get its environment."""
+    name, layer = request.param
     if layer == "pubsub":
-        yield start_server(server_name, redis=True)
-    else:
-        yield start_server(server_name, env={"LOCAL_LAYER": str(folder)})
+        return start_server(name, redis=True)
+    return start_server(name, env={"LOCAL_LAYER": str(folder)})
 
 
 @pytest.fixture
-async def clients(server: Server) -> AsyncIterator[dict[str, ClientConnection]]:
+async def clients(connect: Client) -> dict[str, Connection]:
     """Four connections by their ids."""
-    async with AsyncExitStack() as stack:
-        found = {}
-        for _ in range(4):
-            client = await stack.enter_async_context(connect(f"{server.ws_url}/ws/id"))
-            found[str(await received(client))] = client
-        yield found
+    found = [await connect("/ws/id") for _ in range(4)]
+    return {str(await client.receive()): client for client in found}
 
 
-async def received(client: ClientConnection) -> str | bytes:
-    return await asyncio.wait_for(client.recv(), SECONDS)
-
-
-async def texts(client: ClientConnection, count: int) -> list[str]:
+async def texts(client: Connection, count: int) -> list[str]:
     """So many messages, and nothing after them."""
-    found = [str(await received(client)) for _ in range(count)]
-    await client.send("nothing more")
-    assert await received(client) == "nothing more"
+    found = [str(message) for message in await client.messages(count)]
+    assert await client.ask("nothing more") == "nothing more"
     return found
 
 
-# Of what a script leaves behind, Python warns in its development mode, which makes asyncio slow.
-DEVELOPMENT = ("-X", "dev", "-W", "error")
 # Python 3.12 says of every fork beside a thread that it may dead-lock.
 FORKING = ("-W", "ignore:.*use of fork")
-# And asyncio says there what took longer than 0.1 s, as everything may on a busy machine.
-SLOW = re.compile(r"WARNING asyncio Executing .* took [\d.]+ seconds\n")
-
-
-async def run(
-    env: dict[str, str], code: str, *arguments: str, options: Sequence[str] = DEVELOPMENT
-) -> str:
-    """Runs a script that may leave nothing behind: not a warning, not a thread, not a socket."""
-    completed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, *options, "-c", SETUP + code, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        timeout=50,
-        check=False,
-    )
-    said = SLOW.sub("", completed.stderr.decode())
-    assert (said, completed.returncode) == ("", 0)
-    return completed.stdout.decode()
 
 
 def tell(server: Server, connection_id: str) -> None:
     """Asks the view, which sends "one" and "two"."""
     url = f"{server.url}/tell/{connection_id}/?text=one&text=two"
-    with urllib.request.urlopen(url, timeout=SECONDS) as answer:
+    with urllib.request.urlopen(url, timeout=20) as answer:
         assert answer.read() == b"told"
 
 
-async def test_a_view(server: Server, clients: dict[str, ClientConnection]):
+async def test_a_view(server: Server, clients: dict[str, Connection]):
     for connection_id, client in clients.items():
         await asyncio.to_thread(tell, server, connection_id)
         assert await texts(client, 2) == ["one", "two"]
@@ -108,8 +57,9 @@ async def test_a_view(server: Server, clients: dict[str, ClientConnection]):
 
 async def test_a_view_over_the_in_memory_layer(server_name: ServerName, shared_server: StartServer):
     server = shared_server(server_name)
-    async with connect(f"{server.ws_url}/ws/id") as client:
-        await asyncio.to_thread(tell, server, str(await received(client)))
+    async with Client(server) as connect:
+        client = await connect("/ws/id")
+        await asyncio.to_thread(tell, server, str(await client.receive()))
         assert await texts(client, 2) == ["one", "two"]
 
 
@@ -126,7 +76,7 @@ assert [each.name for each in threading.enumerate()].count("panther_channels.syn
 """
 
 
-async def test_a_pool_of_threads(server: Server, clients: dict[str, ClientConnection]):
+async def test_a_pool_of_threads(server: Server, clients: dict[str, Connection]):
     sending = asyncio.create_task(run(server.env, POOL, *clients, options=["-W", "error"]))
     found = await asyncio.gather(*[texts(client, 4000) for client in clients.values()])
     await sending
@@ -155,7 +105,7 @@ send("after")
 """
 
 
-async def test_a_fork(server: Server, clients: dict[str, ClientConnection]):
+async def test_a_fork(server: Server, clients: dict[str, Connection]):
     connection_id, client = next(iter(clients.items()))
     options = (*DEVELOPMENT, *FORKING)
     sending = asyncio.create_task(run(server.env, FORK, connection_id, options=options))
@@ -197,15 +147,13 @@ connection.close()
 """
 
 
-async def test_transactions(server: Server, clients: dict[str, ClientConnection], tmp_path: Path):
+async def test_transactions(server: Server, clients: dict[str, Connection], tmp_path: Path):
     connection_id, client = next(iter(clients.items()))
     env = {**server.env, "TEST_DATABASE": str(tmp_path / "db.sqlite3")}
     assert await run(env, TRANSACTIONS, connection_id) == "1\n"
-    for text in ("saving ann", "saving bob", "the last before the commit", "saved bob"):
-        assert await received(client) == text
-    with pytest.raises(ConnectionClosed):
-        await received(client)
-    assert (client.close_code, client.close_reason) == (4000, "done")
+    assert await client.until_closed() == [
+        *("saving ann", "saving bob", "the last before the commit", "saved bob", (4000, "done"))
+    ]
 
 
 # The end of a process
@@ -255,7 +203,7 @@ while "panther_channels.sync" not in [each.name for each in threading.enumerate(
 
 
 async def test_a_process_ends_while_a_thread_is_in_a_call(silent: dict[str, str]):
-    output = await asyncio.wait_for(run(silent, IN_A_CALL), SECONDS)
+    output = await asyncio.wait_for(run(silent, IN_A_CALL), 20)
     # The thread may not come so far any more.
     assert re.fullmatch(r"(Sending by \w+: the interpreter is shutting down\.\n)?", output)
 
@@ -272,7 +220,7 @@ threading.Thread(target=late).start()
 """
 
 
-async def test_the_last_words_of_a_process(server: Server, clients: dict[str, ClientConnection]):
+async def test_the_last_words_of_a_process(server: Server, clients: dict[str, Connection]):
     connection_id, client = next(iter(clients.items()))
     await run(server.env, AT_THE_END, connection_id)
     assert await texts(client, 2) == ["from a thread that outlives the main one", "from atexit"]

@@ -1,25 +1,23 @@
 """Who is deactivated or deleted, or is to log in again, loses all connections, and nobody else."""
 
 import asyncio
-import http.client
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from django.contrib.auth.models import User
-from websockets.asyncio.client import ClientConnection
 
 from panther_channels.connections import user_group
+from tests.client import Client, Connection
 from tests.conftest import StartRedis, StartServer
-from tests.integration.access.client import Site, closed, handshake, opened, received
-from tests.integration.conftest import RunScript, StartAccess
+from tests.integration.access.site import Site
+from tests.integration.conftest import APPLICATION, RunScript, StartAccess
 from tests.servers import Server, ServerName, suspended
-
-pytestmark = pytest.mark.usefixtures("clients")
 
 _numbers = itertools.count(1)
 
@@ -38,35 +36,31 @@ def servers(start_access: StartAccess) -> list[Server]:
 @asynccontextmanager
 async def everywhere(
     site: Site, servers: list[Server], user: str
-) -> AsyncIterator[tuple[list[ClientConnection], list[ClientConnection]]]:
-    """Connections of a user and of others, on both servers, by different ways in."""
-    theirs, others = [], []
-    for server in servers:
-        theirs += [await by_token(server, site, user), await by_session(server, site, user)]
-        others += [await by_token(server, site, "alice"), await by_session(server, site, "bob")]
-        others.append((await opened(server, "/ws/default"))[0])
-    yield theirs, others
-    for client in others:
-        await client.send("still here")
-        assert await received(client) == "still here"
-        await client.close()
+) -> AsyncIterator[list[Connection]]:
+    """Connections of a user on both servers, by token and by session; others' stay open."""
 
+    async def by(connect: Client, name: str, who: str) -> Connection:
+        value = {
+            "header": {"Authorization": f"Bearer {site.token(who)}"},
+            "session": {"Cookie": f"sessionid={site.sessions[who]}"},
+            "default": {},
+        }[name]
+        client = await connect(f"/ws/{name}", headers=value)
+        assert json.loads(str(await client.receive()))["user"] == (
+            None if name == "default" else who
+        )
+        return client
 
-async def by_token(server: Server, site: Site, user: str) -> ClientConnection:
-    headers = [("Authorization", f"Bearer {site.token(user)}")]
-    return await as_(user, server, "/ws/header", headers)
-
-
-async def by_session(server: Server, site: Site, user: str) -> ClientConnection:
-    headers = [("Cookie", f"sessionid={site.sessions[user]}")]
-    return await as_(user, server, "/ws/session", headers)
-
-
-async def as_(user: str, server: Server, target: str, headers: Any) -> ClientConnection:
-    client: ClientConnection
-    client, answer = await opened(server, target, headers)
-    assert answer["user"] == user
-    return client
+    async with AsyncExitStack() as stack:
+        theirs, others = [], []
+        for server in servers:
+            connect = await stack.enter_async_context(Client(server))
+            theirs += [await by(connect, name, user) for name in ("header", "session")]
+            ways = (("header", "alice"), ("session", "bob"), ("default", "bob"))
+            others += [await by(connect, name, who) for name, who in ways]
+        yield theirs
+        for client in others:
+            assert await client.ask("still here") == "still here"
 
 
 def test_users_whose_keys_differ_in_case_are_two():
@@ -116,10 +110,10 @@ async def test_another_process_closes_a_users_connections(
     code: str,
     ending: tuple[int, str],
 ):
-    async with everywhere(site, servers, going) as (theirs, _others):
+    async with everywhere(site, servers, going) as theirs:
         await asyncio.to_thread(run_script, servers[0], code.format(user=going))
         for client in theirs:
-            assert await closed(client) == ending
+            assert await client.closed() == ending
 
 
 NOT_YET = (
@@ -143,12 +137,12 @@ user.save()
 async def test_what_is_rolled_back_closes_nothing(
     site: Site, servers: list[Server], going: str, run_script: RunScript
 ):
-    async with everywhere(site, servers, going) as (theirs, _others):
+    async with everywhere(site, servers, going) as theirs:
         await asyncio.to_thread(run_script, servers[0], NOT_YET.format(user=going))
         # What was sent before this close would have come before it.
         await asyncio.to_thread(run_script, servers[0], CLOSE.format(user=going))
         for client in theirs:
-            assert await closed(client) == (4100, "log in again")
+            assert await client.closed() == (4100, "log in again")
 
 
 @pytest.mark.parametrize("view", ["close-seen", "close", "close-async"])
@@ -156,25 +150,16 @@ async def test_a_view_closes_the_connections_of_who_asks(
     site: Site, servers: list[Server], server_name: str, view: str
 ):
     (server,) = (each for each in servers if each.name == server_name)
-    async with everywhere(site, servers, "staff") as (theirs, _others):
-        answer = await asyncio.to_thread(get, server, f"/{view}/", site.sessions["staff"])
-        assert answer == 200
+    async with everywhere(site, servers, "staff") as theirs:
+        await asyncio.to_thread(get, server, f"/{view}/", site.sessions["staff"])
         for client in theirs:
-            assert await closed(client) == (4100, "log in again")
+            assert await client.closed() == (4100, "log in again")
 
 
-def get(server: Server, path: str, session: str = "") -> int:
-    return fetch(server, path, session)[0]
-
-
-def fetch(server: Server, path: str, session: str = "") -> tuple[int, str]:
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
-    try:
-        connection.request("GET", path, headers={"Cookie": f"sessionid={session}"})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    finally:
-        connection.close()
+def get(server: Server, path: str, session: str = "") -> str:
+    request = Request(f"{server.url}{path}", headers={"Cookie": f"sessionid={session}"})
+    with urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 @pytest.fixture(params=["down", "silent", "not ours"])
@@ -202,13 +187,12 @@ async def test_a_failing_layer_does_not_touch_the_database(
     start_access: StartAccess,
 ):
     environment = {**start_access(server_name).env, **failing}
-    application = "tests.integration.access.asgi:application"
-    server = start_server(server_name, application, env=environment)
+    server = start_server(server_name, APPLICATION, env=environment)
     for how in ("deactivate", "delete"):
         name, mark, start = f"going-{next(_numbers)}", server.mark(), time.monotonic()
-        answer = await asyncio.to_thread(fetch, server, f"/go/{name}/{how}/")
+        answer = await asyncio.to_thread(get, server, f"/go/{name}/{how}/")
         assert time.monotonic() - start < 2.5  # to fail takes the layer five
-        assert answer == (200, "later")
+        assert answer == "later"
         await asyncio.to_thread(server.wait_log, "^ERROR .* are not closed: ", since=mark)
     # Of the one in the database who was inactive from the beginning, nobody was asked.
     assert server.log.count("are not closed") == 2
@@ -221,11 +205,12 @@ async def test_a_user_who_goes_during_the_handshake(
     site: Site, access: Server, going: str, run_script: RunScript, where: str, code: str
 ):
     """Nobody comes in of whom the processes were told before they could know of the connection."""
-    headers = [("Authorization", f"Bearer {site.token(going)}")]
+    headers = {"Authorization": f"Bearer {site.token(going)}"}
     mark = access.mark()
-    opening = asyncio.create_task(handshake(access, f"/ws/hesitant-{where}", headers))
-    await asyncio.to_thread(access.wait_log, f"hesitating about {going}", since=mark)
-    await asyncio.to_thread(run_script, access, code.format(user=going))
-    answer = await opening
+    async with Client(access) as connect:
+        opening = asyncio.create_task(connect(f"/ws/hesitant-{where}", headers=headers))
+        await asyncio.to_thread(access.wait_log, f"hesitating about {going}", since=mark)
+        await asyncio.to_thread(run_script, access, code.format(user=going))
+        answer = await opening
     assert (answer.status, answer.detail) == (401, "User deactivated or deleted")
     assert "Traceback" not in access.log[mark:]

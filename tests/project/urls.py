@@ -29,7 +29,6 @@ websocket_urls = {
         "late": websockets.Late,
         "relay": websockets.Relay,
         "failing": websockets.Failing,
-        "steps": websockets.Steps,
         "tasks": websockets.Tasks,
         "reject": websockets.Reject,
         "reject-with-code": websockets.RejectWithCode,

@@ -5,7 +5,6 @@ import json
 import logging
 from decimal import Decimal
 
-from panther_channels.exceptions import WebsocketError
 from panther_channels.websocket import GenericWebsocket, send_message_to_websocket
 
 logger = logging.getLogger("tests.project")
@@ -183,52 +182,3 @@ class Failing(Obey):
         if code == 4999:
             raise RuntimeError("raised in close")
         await super().close(code, reason)
-
-
-class Steps(GenericWebsocket):
-    """Does what the query parameters named after the hooks, or a frame, say: steps, with spaces.
-
-    A line in the log tells what each step raised, and the state after it.
-    """
-
-    async def connect(self):
-        await self._take("connect", self.query_params.get("connect", ""))
-
-    async def receive(self, data: str | bytes):
-        await self._take("receive", str(data))
-
-    async def disconnect(self, code: int):
-        await self._take("disconnect", self.query_params.get("disconnect", ""))
-
-    async def _take(self, hook: str, steps: str) -> None:
-        outcomes = []
-        for step in steps.split():
-            name, _, argument = step.partition(":")
-            try:
-                await getattr(self, f"_do_{name}")(argument)
-            except Exception as error:  # noqa: BLE001 - the test reads in the log which it was
-                outcomes.append(f"{step}={_kind(error)}")
-            else:
-                outcomes.append(f"{step}=ok")
-            outcomes.append(self.state)
-        logger.info("%s %s: %s", self.query_params["tag"], hook, " ".join(outcomes))
-
-    async def _do_accept(self, subprotocol: str) -> None:
-        await self.accept(subprotocol=subprotocol or None)
-
-    async def _do_header(self, name: str) -> None:
-        await self.accept(headers={name: "a\r\nx-evil: 1", "x-good": "1"})
-
-    async def _do_send(self, text: str) -> None:
-        await self.send(text)
-
-    async def _do_close(self, code: str) -> None:
-        await self.close(int(code or 1000), "why")
-
-    async def _do_reason(self, length: str) -> None:
-        await self.close(4000, "x" * int(length))
-
-
-def _kind(error: Exception) -> str:
-    kinds = (WebsocketError, ValueError, Exception)
-    return next(kind.__name__ for kind in kinds if isinstance(error, kind))

@@ -17,11 +17,16 @@ ID = "0123456789abcdef" * 2
 class Shared:
     """Not the in-memory layer, as the command sees it."""
 
+    failure: Exception | None = None
+
     def __init__(self, **config: Any) -> None:
-        self.sent: list[tuple[str, dict[str, Any]]] = []
+        self.sent: list[Any] = []
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
-        self.sent.append((group, message))
+        if self.failure is not None:
+            raise self.failure
+        assert (group, message.pop("type")) == (f"connection.{ID}", EVENT_TYPE)
+        self.sent.append(message)
 
 
 @pytest.fixture
@@ -38,67 +43,43 @@ def run(*arguments: str, **options: Any) -> str:
     return out.getvalue()
 
 
-@pytest.fixture
-def stdin(monkeypatch: pytest.MonkeyPatch):
-    def fill(data: bytes) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="ascii"))
-
-    return fill
-
-
-def event(**fields: Any) -> list[Any]:
-    return [(f"connection.{ID}", {"type": EVENT_TYPE, **fields})]
-
-
-def test_send(shared: Any):
-    assert ID in run("send", ID, "hello é")
-    assert shared.sent == event(text="hello é")
-
-
-def test_send_says_nothing_when_told_so(shared: Any):
-    assert run("send", ID, "hello", verbosity=0) == ""
-    assert shared.sent == event(text="hello")
+def fill(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="ascii"))
 
 
 @pytest.mark.parametrize(
-    ("text", "sent"),
+    ("arguments", "stdin", "sent"),
     [
-        ('{"a": [1, 2]}', {"json": '{"a":[1,2]}'}),
-        ("null", {"json": "null"}),
-        ('"text"', {"text": "text"}),
+        (["send", ID, "hello é"], b"", {"text": "hello é"}),
+        (["send", ID, '{"a": [1, 2]}', "--json"], b"", {"json": '{"a":[1,2]}'}),
+        (["send", ID, "null", "--json"], b"", {"json": "null"}),
+        (["send", ID, '"text"', "--json"], b"", {"text": "text"}),
+        (["send", ID, "-"], "é\n".encode(), {"text": "é\n"}),
+        (["send", ID, "-", "--json"], b'{"a": 1}\n', {"json": '{"a":1}'}),
+        (["send", ID, "--bytes-from", "-"], b"\x00\xff", {"base64": "AP8="}),
+        # A text that looks like an option.
+        (["send", "--", ID, "--json"], b"", {"text": "--json"}),
+        (["close", ID], b"", {"code": 1000, "close": ""}),
+        (["close", ID, "--code", "4001", "--reason", "é"], b"", {"code": 4001, "close": "é"}),
     ],
 )
-def test_send_json(shared: Any, text: str, sent: dict[str, str]):
-    run("send", ID, text, "--json")
-    assert shared.sent == event(**sent)
+def test_what_is_sent(
+    shared: Shared,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    stdin: bytes,
+    sent: dict[str, Any],
+):
+    fill(monkeypatch, stdin)
+    assert ID in run(*arguments)
+    assert shared.sent == [sent]
 
 
-def test_send_the_bytes_of_a_file(shared: Any, tmp_path: Path):
+def test_the_bytes_of_a_file_and_no_word_when_told_so(shared: Shared, tmp_path: Path):
     file = tmp_path / "data"
     file.write_bytes(b"\x00\xff")
-    run("send", ID, "--bytes-from", str(file))
-    assert shared.sent == event(base64="AP8=")
-
-
-def test_send_standard_input(shared: Any, stdin: Any):
-    stdin("é\n".encode())
-    run("send", ID, "-")
-    stdin(b'{"a": 1}\n')
-    run("send", ID, "-", "--json")
-    stdin(b"\x00\xff")
-    run("send", ID, "--bytes-from", "-")
-    assert shared.sent == [*event(text="é\n"), *event(json='{"a":1}'), *event(base64="AP8=")]
-
-
-def test_a_text_that_looks_like_an_option(shared: Any):
-    run("send", "--", ID, "--json")
-    assert shared.sent == event(text="--json")
-
-
-def test_close(shared: Any):
-    run("close", ID)
-    run("close", ID, "--code", "4001", "--reason", "bye é")
-    assert shared.sent == [*event(code=1000, close=""), *event(code=4001, close="bye é")]
+    assert run("send", ID, "--bytes-from", str(file), verbosity=0) == ""
+    assert shared.sent == [{"base64": "AP8="}]
 
 
 @pytest.mark.parametrize(
@@ -113,6 +94,7 @@ def test_close(shared: Any):
         (["send", ID, "--json", "--bytes-from", "-"], "TEXT"),
         (["send", ID, "{", "--json"], "line 1"),
         (["send", ID, "--bytes-from", "/no/such/file"], "/no/such/file"),
+        (["send", ID, "-"], "utf-8"),
         (["close", ID, "--code", "1005"], "1005"),
         (["close", ID, "--code", "x"], "--code"),
         (["close", ID, "--reason", "x" * 124], "123 bytes"),
@@ -121,43 +103,36 @@ def test_close(shared: Any):
         (["send"], "id"),
     ],
 )
-def test_mistakes(shared: Any, arguments: list[str], text: str):
+def test_mistakes(shared: Shared, monkeypatch: pytest.MonkeyPatch, arguments: list[str], text: str):
+    fill(monkeypatch, b"\xff")
     with pytest.raises(CommandError) as caught:
         run(*arguments)
     assert text in str(caught.value)
     assert shared.sent == []
 
 
-def test_input_that_is_no_text(shared: Any, stdin: Any):
-    stdin(b"\xff")
-    with pytest.raises(CommandError, match="utf-8"):
-        run("send", ID, "-")
+IN_MEMORY = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
 
 @pytest.mark.parametrize("arguments", [["send", ID, "x"], ["close", ID]])
-def test_the_in_memory_layer_reaches_nobody(arguments: list[str]):
-    with pytest.raises(CommandError) as caught:
-        run(*arguments)
-    assert 'CHANNEL_LAYERS["default"]' in str(caught.value)
-    assert "LocalChannelLayer" in str(caught.value)
-
-
-@pytest.mark.parametrize("arguments", [["send", ID, "x"], ["close", ID]])
-def test_without_a_layer(arguments: list[str]):
+@pytest.mark.parametrize(
+    ("layers", "alias", "text"),
+    [
+        (IN_MEMORY, "default", r'(?s)CHANNEL_LAYERS\["default"\].*LocalChannelLayer'),
+        ({}, "sockets", r'CHANNEL_LAYERS\["sockets"\]'),
+    ],
+)
+def test_a_layer_by_which_nobody_is_reached(
+    arguments: list[str], layers: dict[str, Any], alias: str, text: str
+):
     with (
-        override_settings(CHANNEL_LAYERS={}, WS_CHANNEL_LAYER="sockets"),
-        pytest.raises(CommandError, match=r'CHANNEL_LAYERS\["sockets"\]'),
+        override_settings(CHANNEL_LAYERS=layers, WS_CHANNEL_LAYER=alias),
+        pytest.raises(CommandError, match=text),
     ):
         run(*arguments)
 
 
-def test_a_layer_that_is_down(shared: Any):
-    class DownError(Exception):
-        """As redis-py's errors, which are no OSError."""
-
-    async def failing(group: str, message: dict[str, Any]) -> None:
-        raise DownError("connection refused")
-
-    shared.group_send = failing
+def test_a_layer_that_is_down(shared: Shared):
+    shared.failure = type("DownError", (Exception,), {})("connection refused")  # no OSError
     with pytest.raises(CommandError, match="connection refused"):
         run("send", ID, "x")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
@@ -43,20 +43,10 @@ def bind(consumer: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
     return parameters(consumer).bind(variables, consumer())
 
 
+# int, bool and str are in tests/contracts, where Panther is asked.
 GOOD: list[tuple[Any, str, Any]] = [
-    (str, "1", "1"),
     (Any, "1", "1"),
-    (int, "12", 12),
-    (int, "-3", -3),
-    (int, " 4 ", 4),
-    (int, "1_0", 10),
     (float, "1.5", 1.5),
-    (float, "-2", -2.0),
-    (bool, "true", True),
-    (bool, "TRUE", True),
-    (bool, "1", True),
-    (bool, "False", False),
-    (bool, "0", False),
     (UUID, UUID_1, UUID(int=1)),
     (UUID, UUID_1.replace("-", ""), UUID(int=1)),
     (Decimal, "1.10", Decimal("1.10")),
@@ -71,11 +61,8 @@ GOOD: list[tuple[Any, str, Any]] = [
     (float, "0." + "0" * 4000 + "1", 0.0),
     (date, "2024-05-06", date(2024, 5, 6)),
     (datetime, "2024-05-06T07:08:09", datetime(2024, 5, 6, 7, 8, 9)),
-    (Colour, "red", Colour.RED),
     (Colour, "7", Colour.NUMBER),
-    (Literal["a", 5], "a", "a"),
     (Literal["a", 5], "5", 5),
-    (Optional[int], "5", 5),  # noqa: UP045
     (int | None, "5", 5),
     (None | int, "5", 5),
     (Annotated[int, "a number"], "5", 5),
@@ -86,16 +73,12 @@ GOOD: list[tuple[Any, str, Any]] = [
     ("Colour", "red", Colour.RED),
 ]
 BAD: list[tuple[Any, str]] = [
-    (int, "a"),
-    (int, "1.0"),
     (int, ""),
     (int, "9" * 5000),
     (float, "a"),
     (float, "nan"),
     (float, "inf"),
     (float, "1e999"),
-    (bool, "yes"),
-    (bool, "2"),
     (UUID, "1"),
     (Decimal, "a"),
     (Decimal, "NaN"),

@@ -5,8 +5,6 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
 from panther_channels.permissions import BasePermission, HasPermission, IsAuthenticated, IsStaff
-from panther_channels.test import HandshakeRejected, WebsocketClient
-from panther_channels.websocket import GenericWebsocket
 
 
 class Yes(BasePermission):
@@ -40,83 +38,72 @@ def of(user: Any) -> Any:
 
 
 def test_a_subclass_needs_a_call():
-    class Empty(BasePermission):
-        pass
-
     with pytest.raises(TypeError, match="__call__"):
-        Empty()  # type: ignore[abstract]
+        type("Empty", (BasePermission,), {})()
 
 
-async def test_a_subclass_answers():
-    assert await Yes()(of(None)) is True
+NOBODY = SimpleNamespace(is_authenticated=False, is_active=True, is_staff=True)
+USERS: list[tuple[Any, str]] = [
+    (None, ""),
+    (AnonymousUser(), ""),
+    (NOBODY, ""),
+    ({}, ""),
+    ("", ""),
+    ({"id": 1}, "authenticated"),
+    (User(is_superuser=True, is_staff=True), "authenticated staff permission"),
+    (User(is_staff=True, is_active=False), "authenticated"),
+    (User(is_superuser=True), "authenticated permission"),
+    (User(is_superuser=True, is_active=False), "authenticated"),
+    (SimpleNamespace(has_perm=lambda name: name == "a.b"), "authenticated permission"),
+    (SimpleNamespace(has_perm=lambda name: name == "a.c"), "authenticated"),
+]
 
 
-@pytest.mark.parametrize(
-    ("user", "authenticated", "staff"),
-    [
-        (None, False, False),
-        (AnonymousUser(), False, False),
-        (User(), True, False),
-        (User(is_staff=True), True, True),
-        (User(is_staff=True, is_active=False), True, False),
-        (User(is_superuser=True), True, False),
-        ({"id": 1}, True, False),
-        ({}, False, False),
-        ("", False, False),
-        (SimpleNamespace(is_authenticated=False, is_active=True, is_staff=True), False, False),
-    ],
-)
-async def test_by_user(user: Any, authenticated: bool, staff: bool):
-    assert await IsAuthenticated()(of(user)) is authenticated
-    assert await IsStaff()(of(user)) is staff
+@pytest.mark.parametrize(("user", "may"), USERS)
+async def test_by_user(user: Any, may: str):
+    asked = {
+        "authenticated": IsAuthenticated(),
+        "staff": IsStaff(),
+        "permission": HasPermission("a.b"),
+    }
+    answers = {name: await permission(of(user)) for name, permission in asked.items()}
+    assert answers == {name: name in may.split() for name in asked}
 
 
-async def test_has_permission():
-    def has_perm(name: str) -> bool:
-        return name == "a.b"
-
-    assert await HasPermission("a.b")(of(SimpleNamespace(has_perm=has_perm))) is True
-    assert await HasPermission("a.c")(of(SimpleNamespace(has_perm=has_perm))) is False
-    for user in (None, {"id": 1}, AnonymousUser()):
-        assert await HasPermission("a.b")(of(user)) is False
-    assert await HasPermission("a.b")(of(User(is_superuser=True))) is True
-    assert await HasPermission("a.b")(of(User(is_superuser=True, is_active=False))) is False
-
-
-COMBINED: list[tuple[Any, bool, list[str]]] = [
-    (Yes & Yes, True, ["yes", "yes"]),
-    (Yes & No, False, ["yes", "no"]),
-    (No & Yes, False, ["no"]),
-    (Yes | No, True, ["yes"]),
-    (No | Yes, True, ["no", "yes"]),
-    (No | No, False, ["no", "no"]),
-    (~Yes, False, ["yes"]),
-    (~No, True, ["no"]),
-    (~~Yes, True, ["yes"]),
-    (~(Yes & No), True, ["yes", "no"]),
-    (~Yes | No, False, ["yes", "no"]),
-    (Yes & (No | Yes), True, ["yes", "no", "yes"]),
-    (Yes & No | Yes, True, ["yes", "no", "yes"]),
-    (Yes() & No, False, ["yes", "no"]),
-    (Yes & No(), False, ["yes", "no"]),
-    (Yes() | No(), True, ["yes"]),
-    (~No(), True, ["no"]),
-    (plain & Yes, True, ["plain", "yes"]),
-    (Yes & plain, True, ["yes", "plain"]),
-    (plain | No, True, ["plain"]),
-    (plain_no | No, False, ["plain no", "no"]),
-    (No | plain, True, ["no", "plain"]),
-    (Yes() & plain, True, ["yes", "plain"]),
-    (plain & Yes(), True, ["plain", "yes"]),
-    (Yes & plain_no & Yes, False, ["yes", "plain no"]),
+COMBINED: list[tuple[Any, bool, str]] = [
+    (Yes & Yes, True, "yes, yes"),
+    (Yes & No, False, "yes, no"),
+    (No & Yes, False, "no"),
+    (Yes | No, True, "yes"),
+    (No | Yes, True, "no, yes"),
+    (No | No, False, "no, no"),
+    (~Yes, False, "yes"),
+    (~No, True, "no"),
+    (~~Yes, True, "yes"),
+    (~(Yes & No), True, "yes, no"),
+    (~Yes | No, False, "yes, no"),
+    (Yes & (No | Yes), True, "yes, no, yes"),
+    (Yes & No | Yes, True, "yes, no, yes"),
+    (Yes() & No, False, "yes, no"),
+    (Yes & No(), False, "yes, no"),
+    (Yes() | No(), True, "yes"),
+    (~No(), True, "no"),
+    (plain & Yes, True, "plain, yes"),
+    (Yes & plain, True, "yes, plain"),
+    (plain | No, True, "plain"),
+    (plain_no | No, False, "plain no, no"),
+    (No | plain, True, "no, plain"),
+    (Yes() & plain, True, "yes, plain"),
+    (plain & Yes(), True, "plain, yes"),
+    (Yes & plain_no & Yes, False, "yes, plain no"),
 ]
 
 
 @pytest.mark.parametrize(("permission", "answer", "asked"), COMBINED)
-async def test_combined(permission: Any, answer: bool, asked: list[str]):
+async def test_combined(permission: Any, answer: bool, asked: str):
     connection = of(None)
     assert await permission(connection) is answer
-    assert connection.asked == asked
+    assert ", ".join(connection.asked) == asked
 
 
 @pytest.mark.parametrize("permission", [Raises & Yes, Raises | Yes, ~Raises, Yes & Raises])
@@ -127,45 +114,5 @@ async def test_an_exception_comes_through(permission: Any):
 
 def test_how_it_prints():
     text = repr(IsAuthenticated & (IsStaff | ~HasPermission("a.b")))
-    for name in ("IsAuthenticated", "IsStaff", "a.b"):
+    for name in ("IsAuthenticated", "IsStaff", "~HasPermission('a.b')"):
         assert name in text
-    assert repr(HasPermission("a.b")) == "HasPermission('a.b')"
-
-
-class Asked(GenericWebsocket):
-    async def connect(self):
-        await self.accept()
-
-
-async def asked(permissions: Any) -> list[str]:
-    names: list[str] = []
-    consumer: Any = type("Consumer", (Asked,), {"permissions": permissions, "asked": names})
-    try:
-        async with WebsocketClient(consumer.as_asgi()).connect("/"):
-            return [*names, "accepted"]
-    except HandshakeRejected as error:
-        return [*names, str(error.status)]
-
-
-@pytest.mark.parametrize(
-    ("permissions", "expected"),
-    [
-        (Yes, ["yes", "accepted"]),
-        (Yes & plain, ["yes", "plain", "accepted"]),
-        ([Yes, plain, ~No], ["yes", "plain", "no", "accepted"]),
-        ([Yes, No, Raises], ["yes", "no", "403"]),
-        ((plain_no, Yes), ["plain no", "403"]),
-        ([Raises, Yes], ["403"]),
-        ([lambda _connection: True], ["403"]),
-        (Yes & (lambda _connection: True), ["yes", "403"]),
-        ([Yes(), No()], ["yes", "no", "403"]),
-        ("Yes", ["403"]),
-        (False, ["403"]),
-        ([None], ["403"]),
-        (HasPermission, ["403"]),
-        ([], ["accepted"]),
-        (None, ["accepted"]),
-    ],
-)
-async def test_of_a_connection(permissions: Any, expected: list[str]):
-    assert await asked(permissions) == expected

@@ -64,15 +64,7 @@ async def route(urls: Any, target: str) -> str | None:
         return None
 
 
-NESTED = {
-    "": A,
-    "ws": {
-        "": B,
-        "/static/": C,
-        "<name>": {"": D, "below": A},
-        "deep/er": {"and/": {"<a>/<b>": B}},
-    },
-}
+NESTED = {"": A, "ws": {"": B, "<name>": {"": D, "below": A}, "deep/er": {"<a>/<b>": B}}}
 CONVERTED = {
     "n/<int:number>": A,
     "u/<uuid:key>/x": B,
@@ -84,41 +76,15 @@ SLASHED = {
     "fixed": {},
 }
 UUID_1 = "00000000-0000-0000-0000-000000000001"
+# What Panther has, too, is in tests/contracts.
 MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
-    ({"ws/a": A}, "/ws/a", '["A",{}]'),
-    ({"ws/a": A}, "/ws/a/", '["A",{}]'),
-    ({"/ws/a/": A}, "/ws/a", '["A",{}]'),
-    ({"/ws/a/": A}, "//ws/a//", '["A",{}]'),
-    ({"ws/a": A}, "/ws/ab", None),
-    ({"ws/a": A}, "/ws/a/b", None),
-    ({"ws/a": A}, "/ws", None),
-    ({"ws/a": A}, "/x/ws/a", None),
-    ({"ws/a": A}, "/ws//a", None),
-    ({"ws/a": A}, "/WS/a", None),
     ({"ws/a": A}, "/ws/a%0A", None),
     ({"ws/a": A}, "/", None),
     ({}, "/", None),
-    ({"": A}, "/", '["A",{}]'),
     ({"/": A}, "/", '["A",{}]'),
-    ({"": A}, "/x", None),
-    (NESTED, "/", '["A",{}]'),
-    (NESTED, "/ws", '["B",{}]'),
-    (NESTED, "/ws/", '["B",{}]'),
-    (NESTED, "/ws/static", '["C",{}]'),
-    (NESTED, "/ws/other", '["D",{"name":"other"}]'),
-    (NESTED, "/ws/staticx", '["D",{"name":"staticx"}]'),
-    (NESTED, "/ws/other/below/", '["A",{"name":"other"}]'),
-    (NESTED, "/ws/static/below", None),
-    (NESTED, "/ws/deep", None),
-    (NESTED, "/ws/deep/er/and/1/2", '["B",{"a":"1","b":"2"}]'),
-    (NESTED, "/ws/deep/er/and/1", None),
     ({"<a>/x": A, "b/<c>": B}, "/b/x", '["B",{"c":"x"}]'),
     ({"<a>/x": A, "<a>/y": B}, "/1/y", '["B",{"a":"1"}]'),
-    ({"<name>": A, "taken": {}}, "/taken", None),
-    ({"<name>": A}, "/a%20b", '["A",{"name":"a b"}]'),
-    ({"<name>": A}, "/%C3%A9", '["A",{"name":"é"}]'),
     ({"<name>": A}, "/", None),
-    ({"a-b_C1": A}, "/a-b_C1", '["A",{}]'),
     (CONVERTED, "/n/5", '["A",{"number":5}]'),
     (CONVERTED, "/n/x", None),
     (CONVERTED, "/n/%D9%A5", None),
@@ -240,7 +206,7 @@ async def test_converters_of_the_project_beside_each_other(
 def test_the_patterns_are_django_s():
     patterns = build_url_patterns(NESTED)
     assert all(isinstance(pattern, URLPattern) for pattern in patterns)
-    assert len(patterns) == 6
+    assert len(patterns) == 5
     assert {str(pattern.pattern) for pattern in patterns} >= {"", "ws/<name>/below"}
 
 

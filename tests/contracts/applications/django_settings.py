@@ -22,7 +22,7 @@ LOGGING = {
 }
 
 WS_URLS = "tests.contracts.applications.urls.urls"
-WS_AUTHENTICATION = "tests.contracts.applications.access.DefaultAuthentication"
+WS_AUTHENTICATION = "tests.contracts.applications.middlewares.DefaultAuthentication"
 WS_MIDDLEWARES = [
     "tests.contracts.applications.middlewares.Outer",
     "tests.contracts.applications.middlewares.Inner",

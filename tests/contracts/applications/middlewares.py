@@ -1,4 +1,4 @@
-"""WS_MIDDLEWARES, which do nothing unless the header X-Middleware asks for it."""
+"""WS_AUTHENTICATION, and WS_MIDDLEWARES that do only what the header X-Middleware asks for."""
 
 from tests.contracts.applications.journal import facts, note
 from tests.contracts.applications.package import (
@@ -10,6 +10,13 @@ from tests.contracts.applications.package import (
 )
 
 
+class DefaultAuthentication:
+    """The WS_AUTHENTICATION of the project: a header names the user."""
+
+    async def __call__(self, connection: Websocket) -> str | None:
+        return connection.headers["x-default-user"]
+
+
 class Outer(WebsocketMiddleware):
     async def __call__(self, connection: Websocket) -> Websocket:
         task = connection.headers["x-middleware"]
@@ -18,6 +25,8 @@ class Outer(WebsocketMiddleware):
         result = await self.dispatch(connection=connection)
         if task == "order":
             note(connection, "outer after")
+        elif task == "after":
+            raise MeantError("meant: after the end")
         elif task == "state":
             note(connection, [*facts(result), type(result).__name__, result.path_variables])
         return result
@@ -36,6 +45,10 @@ class Inner(WebsocketMiddleware):
                 await connection.close(4001, "not you")
                 note(connection, facts(connection))
                 return connection
+            case "swallow":
+                return connection
+            case "accept":
+                await connection.accept()
             case "fail":
                 raise MeantError("meant: in a middleware")
             case "raise":
@@ -69,4 +82,7 @@ class Watched(GenericWebsocket):
             await self.send(data)
 
 
-URLS = {"watched": Watched}
+class Denied(Watched):
+    async def permissions(self, connection: Websocket) -> bool:
+        note(self, "deny")
+        return False

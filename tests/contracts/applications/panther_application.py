@@ -11,7 +11,7 @@ REDIS = {
     "host": "127.0.0.1",
     "port": int(os.environ["REDIS_PORT"]),
 }
-WS_AUTHENTICATION = "tests.contracts.applications.access.DefaultAuthentication"
+WS_AUTHENTICATION = "tests.contracts.applications.middlewares.DefaultAuthentication"
 WS_MIDDLEWARES = [
     "tests.contracts.applications.middlewares.Outer",
     "tests.contracts.applications.middlewares.Inner",

@@ -9,6 +9,3 @@ class Postponed(GenericWebsocket):
     async def connect(self, number: int, connection: Websocket):
         await self.accept()
         await connection.send([type(number).__name__, number])
-
-
-URLS = {"postponed/<number>": Postponed}

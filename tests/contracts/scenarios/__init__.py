@@ -9,6 +9,6 @@ from tests.contracts.scenarios import (  # noqa: F401 (they register themselves)
     request,
     routing,
 )
-from tests.contracts.scenarios.registry import SCENARIOS
+from tests.contracts.scenarios.registry import SCENARIOS, URLS
 
-__all__ = ["SCENARIOS"]
+__all__ = ["SCENARIOS", "URLS"]

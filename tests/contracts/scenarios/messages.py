@@ -1,55 +1,156 @@
 """What is sent, and what arrives."""
 
+import dataclasses
+import datetime
+import enum
+import uuid
+from collections import OrderedDict, defaultdict
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
 from tests.client import Client
-from tests.contracts.scenarios.registry import scenario
+from tests.contracts.applications.package import GenericWebsocket
+from tests.contracts.scenarios.registry import URLS, Scenario, add, scenario
 
 
-async def _values(connect: Client, *names: str) -> list[object]:
-    values = await connect("/messages/values/")
-    return [(name, await values.ask(name)) for name in names]
+class Colour(enum.Enum):
+    RED = "red"
+    NESTED = (1, "two")
 
 
-@scenario
-async def text_is_echoed_as_text(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
-    return [await echo.ask("hello"), await echo.ask("hello again")]
+class Level(enum.IntEnum):
+    HIGH = 3
 
 
-@scenario
-async def bytes_are_echoed_as_binary(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
-    return [await echo.ask(bytes(range(256))), await echo.ask(b"text")]
+class Word(enum.StrEnum):
+    HELLO = "hello"
 
 
-@scenario
-async def empty_messages_are_echoed(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
-    return [await echo.ask(""), await echo.ask(b""), await echo.ask("after")]
+class Text(str):
+    __slots__ = ()
 
 
-@scenario
-async def unicode_is_echoed(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
-    return [await echo.ask(text) for text in ("ключ", "👩‍🚀", "a\x00b\u2028\x7f", "e\u0301")]
+@dataclasses.dataclass
+class Author:
+    name: str
+    id: uuid.UUID
 
 
-@scenario
-async def large_messages_are_echoed(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
-    texts = ["x" * 125, "x" * 126, "x" * 65_535, "é" * 65_536, "x" * 500_000]
-    return [await echo.ask(text) for text in texts] + [await echo.ask(b"\xff" * 500_000)]
+@dataclasses.dataclass
+class Book:
+    title: str
+    author: Author
+    tags: tuple[str, ...] = ("a", "b")
+    published: datetime.date = datetime.date(1999, 12, 31)
 
 
-@scenario
-async def json_text_is_left_alone(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
-    return [await echo.ask(text) for text in ('{"a": 1}', "null", "[1,2]", '"quoted"')]
+_ID = uuid.UUID("7e82d57c-9ec0-4787-b019-16910a9f45aa")
+_NAIVE = datetime.datetime(2024, 2, 29, 23, 59, 58, 123456)
+_OFFSET = datetime.timezone(datetime.timedelta(hours=-5, minutes=-30))
+_ESCAPES = 'quote " backslash \\ slash / newline \n tab \t null \x00 delete \x7f \u2028'
+_loop: list[object] = []
+_loop.append(_loop)
+
+VALUES: dict[str, list[Any]] = {
+    "nested_objects_are_compact_json": [
+        {"a": [1, {"b": [None, True, {"c": []}], "d": {}}], "z": {"y": {"x": "w"}}},
+        {"z": 1, "a": 2, "m": 3},
+        *({}, [], (), (1, (2, ("three",)))),
+    ],
+    "datetimes_keep_microseconds_and_offset": [
+        *(_NAIVE, _NAIVE.replace(microsecond=0), _NAIVE.replace(microsecond=120000)),
+        *(_NAIVE.replace(tzinfo=tz) for tz in (datetime.UTC, ZoneInfo("Asia/Tehran"), _OFFSET)),
+        *(datetime.date(2024, 2, 29), datetime.time(1, 2, 3, 4)),
+    ],
+    "uuids_are_strings": [_ID, [_ID]],
+    "enums_are_their_values": [Colour.RED, Colour.NESTED, Level.HIGH, Word.HELLO],
+    "dataclasses_are_objects": [Book("One", Author("Ann", _ID))],
+    "what_json_has_no_number_for_is_null": [[float("nan"), float("inf"), float("-inf")]],
+    "null_and_booleans_are_json": [None, [None, {"a": None}], True, False, 0],
+    "numbers_are_exact": [
+        *(2**53, -(2**63), 2**64 - 1),
+        [0.1, 0.1 + 0.2, 1.0, -0.0, 1e16, 1e-7, 1.5e300, 123456789.125],
+    ],
+    "unicode_in_json_is_not_escaped": [
+        {"ключ": "значение", "emoji": "👩‍🚀", "accent": "é"},
+        *(_ESCAPES, {"text": _ESCAPES}),
+    ],
+    "subclasses_are_what_they_subclass": [
+        *(Text("text"), [Word.HELLO, Text("text")]),
+        OrderedDict(a=defaultdict(list, {"b": [1]})),
+    ],
+    "strings_and_bytes_are_sent_as_they_are": ["plain", '{"a": 1}', "", bytes(range(256)), b""],
+    "large_values_are_sent_whole": ["é" * 70_000, b"\x00\xff" * 100_000, list(range(30_000))],
+    "what_cannot_be_encoded_raises_in_the_caller": [
+        *(object(), {1}, len, 2**64, ["\ud800"], _loop, {1: "one"}, [b"one"], bytearray(b"one")),
+        ValueError("one"),
+    ],
+    "a_lone_surrogate_raises_in_the_caller": ["\ud800"],
+}
 
 
-@scenario
+class Values(GenericWebsocket):
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes) -> None:
+        name, number = str(data).split()
+        try:
+            await self.send(data=VALUES[name][int(number)])
+        except Exception as error:
+            await self.send(f"raised {isinstance(error, (TypeError, UnicodeEncodeError))}")
+
+
+async def _values(name: str, connect: Client) -> object:
+    values = await connect("")
+    return [await values.ask(f"{name} {number}") for number in range(len(VALUES[name]))]
+
+
+for name in VALUES:
+    add(Scenario(name, partial(_values, name), f"/{name}/"), Values)
+
+
+class Echo(GenericWebsocket):
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes) -> None:
+        await self.send(data)
+
+
+URLS["messages"] = {"echo": Echo}
+
+ECHOED: dict[str, list[str | bytes]] = {
+    "text_is_echoed_as_text": ["hello", "ключ", "👩‍🚀", "a\x00b\u2028\x7f", "e\u0301"],
+    "bytes_are_echoed_as_binary": [bytes(range(256)), b"text"],
+    "empty_messages_are_echoed": ["", b"", "after"],
+    "large_messages_are_echoed": [
+        *("x" * 125, "x" * 126, "x" * 65_535, "é" * 65_536, "x" * 500_000, b"\xff" * 500_000)
+    ],
+    "json_text_is_left_alone": ['{"a": 1}', "null", "[1,2]", '"quoted"'],
+}
+
+
+async def _echoed(messages: list[str | bytes], connect: Client) -> object:
+    echo = await connect("")
+    return [await echo.ask(message) for message in messages]
+
+
+for name, messages in ECHOED.items():
+    add(Scenario(name, partial(_echoed, messages), f"/{name}/"), Echo)
+
+
+class Describe(Echo):
+    """Tells type and length of what came in."""
+
+    async def receive(self, data: str | bytes) -> None:
+        await self.send({"type": type(data).__name__, "length": len(data)})
+
+
+@scenario({"describe": Describe, "echo": Echo})
 async def fragments_arrive_as_one_message(connect: Client) -> object:
-    describe = await connect("/messages/describe/")
-    echo = await connect("/messages/echo/")
+    describe, echo = await connect("describe/"), await connect("echo/")
     return [
         await describe.ask(["one", "two", "three"]),
         await describe.ask([b"one", b"two"]),
@@ -57,152 +158,52 @@ async def fragments_arrive_as_one_message(connect: Client) -> object:
     ]
 
 
-@scenario
+@scenario(Describe)
 async def receive_is_given_str_or_bytes(connect: Client) -> object:
-    describe = await connect("/messages/describe/")
+    describe = await connect("")
     return [await describe.ask(message) for message in ("", b"", "é", "é".encode(), "12")]
 
 
-@scenario
+@scenario(Echo)
 async def many_messages_keep_their_order(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
+    echo = await connect("")
     for number in range(200):
         await echo.send(str(number) if number % 2 else str(number).encode())
     return await echo.messages(200)
 
 
-@scenario
+@scenario(Echo)
 async def a_ping_is_answered(connect: Client) -> object:
-    echo = await connect("/messages/echo/")
+    echo = await connect("")
     await echo.ping()
     return await echo.ask("after")
 
 
-@scenario
-async def nested_objects_are_compact_json(connect: Client) -> object:
-    return await _values(connect, "nested", "order", "empty dict", "empty list", "empty tuple")
+class Shouting(GenericWebsocket):
+    """Overrides send(), as Panther allows; sends without an argument."""
+
+    async def connect(self):
+        await self.accept()
+        await self.send("hello")
+        await self.send()
+
+    async def receive(self, data: str | bytes) -> None:
+        await self.send(data)
+
+    async def send(self, data=None) -> None:
+        if isinstance(data, str):
+            data = {"shouted": data.upper()}
+        await super().send(data=data)
 
 
-@scenario
-async def naive_datetimes_keep_microseconds(connect: Client) -> object:
-    return await _values(connect, "datetime naive", "datetime whole", "datetime millis")
+class Subclass(Shouting):
+    """Inherits its hooks."""
 
 
-@scenario
-async def aware_datetimes_keep_their_offset(connect: Client) -> object:
-    return await _values(connect, "datetime utc", "datetime zone", "datetime offset")
-
-
-@scenario
-async def dates_and_times_are_iso(connect: Client) -> object:
-    return await _values(connect, "date", "time")
-
-
-@scenario
-async def uuids_are_strings(connect: Client) -> object:
-    return await _values(connect, "uuid", "uuid in list")
-
-
-@scenario
-async def enums_are_their_values(connect: Client) -> object:
-    return await _values(
-        connect, "enum", "enum of tuple", "int enum", "str enum", "str enum in list"
-    )
-
-
-@scenario
-async def dataclasses_are_objects(connect: Client) -> object:
-    return await _values(connect, "dataclass")
-
-
-@scenario
-async def tuples_are_lists(connect: Client) -> object:
-    return await _values(connect, "tuple")
-
-
-@scenario
-async def not_a_number_is_null(connect: Client) -> object:
-    return await _values(connect, "nan")
-
-
-@scenario
-async def none_is_null(connect: Client) -> object:
-    return await _values(connect, "none", "nones")
-
-
-@scenario
-async def booleans_and_zero_are_json(connect: Client) -> object:
-    return await _values(connect, "true", "false", "zero")
-
-
-@scenario
-async def large_integers_are_exact(connect: Client) -> object:
-    return await _values(connect, "int 53", "int 63", "int 64")
-
-
-@scenario
-async def floats_are_shortest(connect: Client) -> object:
-    return await _values(connect, "floats")
-
-
-@scenario
-async def unicode_in_json_is_not_escaped(connect: Client) -> object:
-    return await _values(connect, "unicode", "escapes", "escapes in dict")
-
-
-@scenario
-async def subclasses_are_what_they_subclass(connect: Client) -> object:
-    return await _values(connect, "str subclass", "dict subclass")
-
-
-@scenario
-async def strings_and_bytes_are_sent_as_they_are(connect: Client) -> object:
-    return await _values(connect, "str", "str of json", "bytes", "empty str", "empty bytes")
-
-
-@scenario
-async def large_values_are_sent_whole(connect: Client) -> object:
-    return await _values(connect, "long str", "long bytes", "long list")
-
-
-@scenario
-async def send_without_data_is_null(connect: Client) -> object:
-    return await connect.first("/messages/nothing/")
-
-
-@scenario
-async def what_cannot_be_encoded_raises_in_the_caller(connect: Client) -> object:
-    unencodable = await connect("/messages/unencodable/")
-    return [
-        await unencodable.ask(name)
-        for name in (
-            "object",
-            "set",
-            "function",
-            "int beyond 64 bits",
-            "surrogate in a list",
-            "circle",
-            "key of a number",
-            "bytes in a list",
-            "bytearray",
-            "exception",
-        )
-    ]
-
-
-@scenario
-async def a_lone_surrogate_raises_in_the_caller(connect: Client) -> object:
-    unencodable = await connect("/messages/unencodable/")
-    return [await unencodable.ask("surrogate"), await unencodable.ask("object")]
-
-
-@scenario
+@scenario({"own": Shouting, "inherited": Subclass})
 async def an_overridden_send_is_used(connect: Client) -> object:
-    shouting = await connect("/messages/shouting/")
-    return [await shouting.receive(), await shouting.ask("again"), await shouting.ask(b"binary")]
-
-
-@scenario
-async def hooks_are_inherited(connect: Client) -> object:
-    subclass = await connect("/messages/subclass/")
-    return [await subclass.receive(), await subclass.ask("again")]
+    seen = []
+    for path in ("own/", "inherited/"):
+        shouting = await connect(path)
+        seen += [*await shouting.messages(2), await shouting.ask("again"), await shouting.ask(b"b")]
+    return seen

@@ -23,8 +23,9 @@ from rest_framework_simplejwt.token_blacklist.models import (  # noqa: E402
 from rest_framework_simplejwt.utils import get_md5_hash_password  # noqa: E402
 
 PEOPLE = {"alice": {}, "bob": {}, "staff": {"is_staff": True, "is_superuser": False}, "editor": {}}
-# One for each server: a session with an old hash is deleted by the first who looks at it.
-CHANGED: dict[str, dict[str, Any]] = {f"changed-{server}": {} for server in ("daphne", "uvicorn")}
+DOORS = ("in_process", "daphne", "uvicorn")
+# One for each: a session with an old hash is deleted by the first who looks at it.
+CHANGED: dict[str, dict[str, Any]] = {f"changed-{server}": {} for server in DOORS}
 GOING: dict[str, dict[str, Any]] = {f"going-{number}": {} for number in range(1, 61)}
 sessions = {}
 
@@ -42,7 +43,7 @@ User.objects.create_superuser("root", password="password of root")
 nobodys = SessionStore()
 nobodys["basket"] = [1]
 nobodys.save()
-sessions[""] = nobodys.session_key
+sessions["nobody"] = nobodys.session_key
 
 editor = User.objects.get(username="editor")
 editor.user_permissions.add(Permission.objects.get(codename="change_user"))
