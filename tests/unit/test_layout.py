@@ -11,7 +11,6 @@ import pytest
 
 UNIT = Path(__file__).resolve().parent
 PACKAGE = UNIT.parent.parent / "panther_channels"
-ROOMS = ["layers/redis"]
 
 MODULES = {path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
 FOLDERS = {folder for path in MODULES for folder in path.parents if PACKAGE in folder.parents}

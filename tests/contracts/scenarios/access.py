@@ -187,7 +187,9 @@ def asked(
 
     Other options are the class's ``auth`` and ``permissions``, or those of Scenario.
     """
-    attributes = {key: options.pop(key) for key in ("auth", "permissions") if key in options}
+    attributes: dict[str, Any] = {
+        key: options.pop(key) for key in ("auth", "permissions") if key in options
+    }
 
     async def play(connect: Client) -> object:
         seen = [await _first(connect, path, of) for of in headers or [{}] for path in paths]
@@ -274,7 +276,8 @@ asked(
     ours=[403, ["deny"]],
 )
 asked("truthy_answers_of_permissions", permissions=[Answer(1), Answer("yes")])
-for name, answer in {"none": None, "zero": 0, "no_text": "", "an_empty_list": []}.items():
+FALSY: dict[str, Any] = {"none": None, "zero": 0, "no_text": "", "an_empty_list": []}
+for name, answer in FALSY.items():
     permissions = [Answer(answer), allow]
     ours = [403, [f"answer {answer!r}"]]
     asked(
