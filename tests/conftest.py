@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -91,6 +91,22 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
 def broker(start_redis: StartRedis) -> Broker:
     """A redis-server of this test, which may go away and come back."""
     return Broker(start_redis)
+
+
+@pytest.fixture
+async def make_redis_layer(broker: Broker) -> AsyncIterator[Callable[..., Any]]:
+    """Makes layers over `broker`: `make_redis_layer("?protocol=3", prefix="mine")`."""
+    from panther_channels.layers import RedisChannelLayer
+
+    layers: list[RedisChannelLayer] = []
+
+    def make(query: str = "", **config: Any) -> RedisChannelLayer:
+        layers.append(RedisChannelLayer(**{"hosts": [broker.url + query], **config}))
+        return layers[-1]
+
+    yield make
+    for layer in layers:
+        await layer.flush()
 
 
 @pytest.fixture
