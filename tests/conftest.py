@@ -91,6 +91,22 @@ def broker(start_redis: StartRedis) -> Broker:
 
 
 @pytest.fixture
+async def make_redis_layer(broker: Broker) -> AsyncIterator[Callable[..., Any]]:
+    """Makes layers over `broker`: `make_redis_layer("?protocol=3", prefix="mine")`."""
+    from panther_channels.layers import RedisChannelLayer
+
+    layers: list[RedisChannelLayer] = []
+
+    def make(query: str = "", **config: Any) -> RedisChannelLayer:
+        layers.append(RedisChannelLayer(**{"hosts": [broker.url + query], **config}))
+        return layers[-1]
+
+    yield make
+    for layer in layers:
+        await layer.flush()
+
+
+@pytest.fixture
 def folder() -> Iterator[Path]:
     """A private folder with a path that is short enough for sockets, unlike that of tmp_path."""
     with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as path:

@@ -101,6 +101,9 @@ def is_quiet(server: Server, outages: int = 1) -> None:
     lines = [line for line in server.log.splitlines() if line.startswith(("ERROR", "WARNING"))]
     for text in ("is lost", "was refused", "Redis is back"):
         assert sum(text in line for line in lines) <= outages, server.log
+    assert sum("is lost" in line for line in lines) == sum(
+        "Redis is back" in line for line in lines
+    )
     assert len(lines) <= 3 * outages, server.log
 
 

@@ -2,16 +2,14 @@
 
 import asyncio
 import errno
-import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
 import uvloop
 from cryptography.fernet import InvalidToken
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from panther_channels.layers import RedisChannelLayer
@@ -27,17 +25,8 @@ MakeLayer = Callable[..., Any]
 
 
 @pytest.fixture
-async def make_layer(broker: Broker) -> AsyncIterator[MakeLayer]:
-    """Makes layers over `broker`: `make_layer("?protocol=3", prefix="mine")`."""
-    layers: list[RedisChannelLayer] = []
-
-    def make(query: str = "", **config: Any) -> RedisChannelLayer:
-        layers.append(RedisChannelLayer(**{"hosts": [broker.url + query], **config}))
-        return layers[-1]
-
-    yield make
-    for layer in layers:
-        await layer.flush()
+def make_layer(make_redis_layer: MakeLayer) -> MakeLayer:
+    return make_redis_layer
 
 
 @pytest.fixture
@@ -63,7 +52,9 @@ async def until_connected_again(layer: Any, lost: Any) -> None:
 
 
 async def test_a_connection_costs_no_subscription(layer: Any, make_layer: MakeLayer, broker):
-    channels = [await member(layer, of_connection(layer, number)) for number in range(50)]
+    channels = await asyncio.gather(
+        *(member(layer, of_connection(layer, number)) for number in range(50))
+    )
     home = f"asgi.0__node__{layer.node()}"
     assert (broker.calls("subscribe"), broker.channels()) == (1, [home])
     sender = make_layer()
@@ -135,11 +126,6 @@ async def test_how_many_have_members(layer: Any, make_layer: MakeLayer, broker: 
     hasty = make_layer("?socket_timeout=0.2")
     with broker.silent(), pytest.raises(RedisTimeoutError, match=r"within 0\.2 s"):
         await hasty.nodes("room")
-
-
-async def test_two_who_subscribe_at_once(layer: Any, broker: Broker):
-    await asyncio.gather(*(layer.new_channel() for _ in range(5)))
-    assert broker.calls("subscribe") == 1
 
 
 async def test_others_may_write_what_they_like(
@@ -299,39 +285,6 @@ async def test_between_two_attempts_is_a_pause(layer: Any, broker: Broker, monke
     broker.start()
     await asyncio.sleep(0.3)  # what is tested is that nothing happens
     assert broker.clients("pubsub") == []
-
-
-async def test_an_outage_is_two_lines(
-    layer: Any, broker: Broker, caplog: pytest.LogCaptureFixture, monkeypatch
-):
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(shard, "_ATTEMPT", 0.01)
-    channel = await member(layer)
-    broker.kill()
-    await until(lambda: len(caplog.records) == 1)
-    assert shard_of(layer)._failed_at > 0, "senders of this process know of it, too"
-    for _ in range(20):
-        with pytest.raises(RedisConnectionError):
-            await layer.group_send("room", {"n": 0})
-    broker.start()
-    await until(lambda: len(caplog.records) == 2)
-    await is_heard(layer, channel)
-    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
-    assert "2 subscriptions" in caplog.text
-
-
-async def test_leaving_needs_no_redis(layer: Any, broker: Broker, caplog: pytest.LogCaptureFixture):
-    channels = [await member(layer, f"room-{number}") for number in range(20)]
-    broker.kill()
-    await until(lambda: shard_of(layer)._is_away)
-    caplog.clear()
-    for number, channel in enumerate(channels):
-        await layer.group_discard(f"room-{number}", channel)
-        await layer.release(channel)
-    assert caplog.records == []
-    broker.start()
-    await layer.new_channel()
-    assert broker.channels("*group*") == []
 
 
 async def test_who_comes_during_an_outage_waits_for_its_end(layer: Any, broker: Broker):

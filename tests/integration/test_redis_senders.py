@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -29,25 +29,19 @@ def told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def layer(broker: Broker) -> AsyncIterator[Any]:
-    found = RedisChannelLayer(hosts=[broker.url])
-    yield found
-    await found.flush()
+def layer(make_redis_layer: Callable[..., Any]) -> Any:
+    return make_redis_layer()
 
 
 @pytest.fixture
-async def sender(broker: Broker) -> AsyncIterator[Any]:
-    found = RedisChannelLayer(hosts=[broker.url])
-    yield found
-    await found.flush()
+def sender(make_redis_layer: Callable[..., Any]) -> Any:
+    return make_redis_layer()
 
 
 @pytest.fixture
-async def hasty(broker: Broker) -> AsyncIterator[Any]:
+def hasty(make_redis_layer: Callable[..., Any]) -> Any:
     """A layer that gives up after half a second."""
-    found = RedisChannelLayer(hosts=[f"{broker.url}?socket_timeout=0.5"])
-    yield found
-    await found.flush()
+    return make_redis_layer("?socket_timeout=0.5")
 
 
 async def numbers(layer: Any, channel: str, count: int) -> list[int]:
@@ -101,8 +95,11 @@ async def test_who_has_gone_costs_one_more_attempt(sender: Any, broker: Broker):
     assert broker.calls("publish") == 3
 
 
-async def test_what_nobody_got_is_sent_once_more(sender: Any, layer: Any):
+async def test_what_nobody_got_is_sent_once_more(
+    sender: Any, layer: Any, monkeypatch: pytest.MonkeyPatch
+):
     """As if a process had not subscribed again yet; in order, also with what comes meanwhile."""
+    monkeypatch.setattr(second_try, "_DELAY", 2.0)  # for a busy machine
     group = of_connection(layer)
     for number in range(3):
         await sender.group_send(group, {"n": number})
@@ -117,6 +114,7 @@ async def test_the_last_messages_of_an_event_loop(
 ):
     """As of `manage.py websocket send`, which ends at once."""
     monkeypatch.setattr(second_try, "_next_end", 0.0)
+    monkeypatch.setattr(second_try, "_DELAY", 2.0)  # for a busy machine
     group, has_sent = of_connection(layer), asyncio.Event()
     loop = asyncio.get_running_loop()
 

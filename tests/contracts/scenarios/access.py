@@ -276,8 +276,8 @@ asked(
     ours=[403, ["deny"]],
 )
 asked("truthy_answers_of_permissions", permissions=[Answer(1), Answer("yes")])
-FALSY: dict[str, Any] = {"none": None, "zero": 0, "no_text": "", "an_empty_list": []}
-for name, answer in FALSY.items():
+FALSE_ANSWERS: dict[str, Any] = {"none": None, "zero": 0, "no_text": "", "an_empty_list": []}
+for name, answer in FALSE_ANSWERS.items():
     permissions = [Answer(answer), allow]
     ours = [403, [f"answer {answer!r}"]]
     asked(
