@@ -37,7 +37,7 @@ async def test_the_directory_is_read_only_when_it_changes(peers, listen, directo
     names = directory.names
     monkeypatch.setattr(directory, "changed", lambda: past)
 
-    def note() -> set[str]:
+    def note():
         reads.append(1)
         return names()
 
