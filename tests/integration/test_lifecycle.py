@@ -260,7 +260,7 @@ async def test_sigterm(
     # uvicorn raises the signal again when it has stopped.
     assert code == (-signal.SIGTERM if server_name == "uvicorn" else 0)
     for client in clients:
-        assert (await closed(client))[0] == 1012
+        assert await closed(client) == (1012, "service restart")
     for connection_id in ids:
         assert server.log.count(f"disconnect called code=1012 id={connection_id}") == 1
     assert server.log.count("disconnect called") == 10
