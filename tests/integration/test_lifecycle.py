@@ -196,7 +196,7 @@ async def test_sigterm(
         code = await asyncio.to_thread(server.terminate)
         # uvicorn raises the signal again when it has stopped.
         assert code == (-signal.SIGTERM if server_name == "uvicorn" else 0)
-        assert {(await ws.closed()).code for ws, _ in found} == {1012}
+        assert {await ws.closed() for ws, _ in found} == {(1012, "service restart")}
     for _, connection_id in found:
         assert server.log.count(f"disconnect called code=1012 id={connection_id}") == 1
     assert server.log.count("disconnect called") == 10

@@ -71,32 +71,42 @@ def threads() -> list[threading.Thread]:
     return [item for item in threading.enumerate() if item.name == NAME]
 
 
-@pytest.mark.parametrize(("name", "who"), [("chat", "Chat"), ("other", "other")])
+def deep(depth: int = 50) -> None:
+    if depth:
+        deep(depth - 1)
+    else:
+        block()
+
+
+def backtrack() -> None:
+    """Code that lets no other thread run."""
+    pattern, started, length = re.compile("(a+)+b"), time.monotonic(), 18
+    while time.monotonic() - started < 1:  # until one call alone is long enough
+        started = time.monotonic()
+        pattern.match("a" * length)
+        length += 1
+
+
+@pytest.mark.parametrize(
+    ("work", "name", "who"),
+    [(block, "chat", "Chat"), (block, "other", "other"), (deep, "chat", "Chat")],
+)
 def test_who_blocks_is_named_once_with_the_line(
-    caplog: pytest.LogCaptureFixture, name: str, who: str
+    caplog: pytest.LogCaptureFixture, work: Callable[[], None], name: str, who: str
 ):
-    run(block, name)
+    run(work, name)
     (text,) = warnings(caplog)
     assert text.startswith(f"{who} holds up the event loop")
     lines = text.splitlines()[1:]
     assert re.fullmatch(r'  File ".*test_blocked_loop\.py", line \d+, in block', lines[-1])
     assert lines[0].endswith(".hook")
     assert not any("asyncio" in line for line in lines)
+    assert ("  ..." in lines, len(lines) == 9) == (work is deep, work is deep)
 
 
-def test_a_deep_stack_is_shortened(caplog: pytest.LogCaptureFixture):
-    def deep(depth: int) -> None:
-        if depth:
-            deep(depth - 1)
-        else:
-            block()
-
-    run(lambda: deep(50))
-    lines = warnings(caplog)[0].splitlines()[1:]
-    assert len(lines) == 9
-    assert lines[0].endswith(".hook")
-    assert lines[-1].endswith("in block")
-    assert "  ..." in lines
+def test_code_that_lets_no_other_thread_run(caplog: pytest.LogCaptureFixture):
+    run(backtrack)
+    assert warnings(caplog)
 
 
 def test_a_callback_has_no_task(caplog: pytest.LogCaptureFixture):
@@ -107,28 +117,6 @@ def test_a_callback_has_no_task(caplog: pytest.LogCaptureFixture):
 
     asyncio.run(main())
     assert warnings(caplog)[0].startswith("Something holds up")
-
-
-def test_code_that_lets_no_other_thread_run(caplog: pytest.LogCaptureFixture):
-    def backtrack() -> None:
-        pattern, started, length = re.compile("(a+)+b"), time.monotonic(), 18
-        while time.monotonic() - started < 1:  # until one call alone is long enough
-            started = time.monotonic()
-            pattern.match("a" * length)
-            length += 1
-
-    run(backtrack)
-    assert warnings(caplog)
-
-
-def test_what_is_short_or_waits_is_fine(caplog: pytest.LogCaptureFixture):
-    async def main() -> None:
-        guarded()
-        await asyncio.sleep(0.6)
-        time.sleep(0.05)  # noqa: ASYNC251
-
-    asyncio.run(main())
-    assert warnings(caplog) == []
 
 
 def test_a_loop_that_does_not_run_is_not_held_up(caplog: pytest.LogCaptureFixture):
@@ -142,18 +130,6 @@ def test_a_loop_that_does_not_run_is_not_held_up(caplog: pytest.LogCaptureFixtur
     time.sleep(0.5)
     loop.close()
     assert warnings(caplog) == []
-
-
-def test_a_process_that_did_not_run_is_forgiven(caplog: pytest.LogCaptureFixture):
-    async def main() -> None:
-        found, now = guarded(), time.monotonic()
-        found.forgive(now + 100)
-        found.check(now + 100)
-        assert warnings(caplog) == []
-        found.check(now + 102)
-        assert len(warnings(caplog)) == 1
-
-    asyncio.run(main())
 
 
 def test_one_thread_looks_at_all_loops_and_ends_with_the_last():

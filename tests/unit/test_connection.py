@@ -218,19 +218,6 @@ async def test_every_end(
         assert f"WebSocket '/peer', connection {connection_id}: " in caplog.text
 
 
-@override_settings(WS_MAX_MESSAGE_SIZE=1000)
-async def test_the_largest_messages():
-    class Count(Noted):
-        async def receive(self, data: str | bytes):
-            await self.send(str(len(data)))
-
-    async with Peer(Count.as_asgi()) as peer:
-        await opened(peer)
-        for data, size in (("x" * 1000, "1000"), ("é" * 500, "500"), (b"x" * 1000, "1000")):
-            peer.push(data)
-            assert (await peer.next())["text"] == size
-
-
 @pytest.mark.parametrize("order", ["wait", None])
 async def test_cancelled_by_the_server(layer: InMemoryChannelLayer, order: str | None):
     async with Peer(Noted.as_asgi()) as peer:
@@ -564,36 +551,7 @@ async def test_what_outside_sends_and_the_server_does_not_take_is_not_counted():
     assert peer.journal[1:] == [1]
 
 
-async def test_two_connections_share_nothing():
-    async with Peer(Noted.as_asgi()) as one, Peer(Noted.as_asgi()) as two:
-        first, second = await opened(one), await opened(two)
-        assert first != second
-        await send_message_to_websocket(first, "for one")
-        assert (await one.next())["text"] == "for one"
-        await close_websocket_connection(first)
-        assert (await one.next())["type"] == "websocket.close"
-        await send_message_to_websocket(second, "for two")
-        assert (await two.next())["text"] == "for two"
-
-
 # From outside
-
-
-async def test_outside_reaches_it_while_a_hook_is_busy():
-    class Busy(Noted):
-        async def connect(self):
-            await super().connect()
-            if self.path == "/connect":
-                await self.do_wait()
-
-    for path in ("/connect", "/receive"):
-        async with Peer(Busy.as_asgi(), path) as peer:
-            connection_id = await opened(peer)
-            peer.push("wait")
-            await send_message_to_websocket(connection_id, {"a": [1]})
-            assert await peer.next() == {"type": "websocket.send", "text": '{"a":[1]}'}
-            await close_websocket_connection(connection_id, 4003, "now")
-            assert await peer.next() == {"type": "websocket.close", "code": 4003, "reason": "now"}
 
 
 class Late(Noted):
@@ -668,25 +626,6 @@ async def test_what_comes_after_the_close_is_ignored(
         assert await peer.ended() == []
     assert "late" not in peer.journal
     assert caplog.records == []
-
-
-async def test_outside_sends_pass_through_an_overridden_send():
-    class Shouting(Noted):
-        async def send(self, data: Any = None) -> None:
-            self.note(data)
-            await super().send(data)
-
-    async with Peer(Shouting.as_asgi()) as peer:
-        connection_id = await opened(peer)
-        values = ["text", b"bytes", {"a": (1, 2)}, None, 5]
-        for value in values:
-            await send_message_to_websocket(connection_id, value)
-        sent = [await peer.next() for _ in values]
-    assert peer.journal[2:7] == ["text", b"bytes", {"a": [1, 2]}, None, 5]
-    assert [message.get("text", message.get("bytes")) for message in sent] == [
-        *("text", b"bytes"),
-        *('{"a":[1,2]}', "null", "5"),
-    ]
 
 
 async def test_an_outside_send_reaches_it_as_soon_as_the_client_knows(layer: InMemoryChannelLayer):

@@ -29,37 +29,6 @@ class Slow(WebsocketMiddleware):
         await asyncio.sleep(100)
 
 
-@pytest.mark.parametrize("hook", ["auth", "permissions", "connect", "a middleware"])
-async def test_a_handshake_has_its_time(hook: str, caplog: pytest.LogCaptureFixture):
-    with override_settings(WS_MIDDLEWARES=[Slow] if hook == "a middleware" else []):
-        async with Peer(Sleepy.as_asgi(), f"/{hook}", extensions=DENIAL) as peer:
-            assert (await peer.next())["status"] == 503
-            peer.leave(1006)
-            peer.leave(1006)
-            await peer.ended()
-            assert peer.journal == []
-            assert peer.task.cancelling() == 0
-    assert warnings(caplog) == [
-        f"Sleepy (WebSocket '/{hook}', connection (not accepted)) did not accept within 0.1 s, "
-        "and refuses the client."
-    ]
-
-
-@pytest.mark.parametrize(("hook", "name"), [("accepted", "connect()"), ("receive", "receive()")])
-async def test_a_hook_has_its_time_after_the_end(
-    hook: str, name: str, caplog: pytest.LogCaptureFixture
-):
-    async with Peer(Sleepy.as_asgi(), f"/{hook}") as peer:
-        await (busy(peer) if hook == "receive" else peer.accepted())
-        await asyncio.sleep(0.3)
-        assert not peer.task.done()  # as long as the client is there, there is no limit
-        peer.leave(4001)
-        assert await peer.ended() == []
-        assert peer.journal[-1] == ("disconnect", 4001)
-    (text,) = warnings(caplog)
-    assert f"{name} 0.1 s after the client has gone" in text
-
-
 async def test_a_hook_that_closes_has_its_time(caplog: pytest.LogCaptureFixture):
     class Closing(Sleepy):
         async def receive(self, data: str | bytes):
@@ -73,15 +42,6 @@ async def test_a_hook_that_closes_has_its_time(caplog: pytest.LogCaptureFixture)
         await peer.ended()
         assert peer.journal == [("disconnect", 4002)]
     assert len(warnings(caplog)) == 1
-
-
-async def test_a_disconnect_has_its_time(caplog: pytest.LogCaptureFixture):
-    async with Peer(Sleepy.as_asgi(), "/disconnect") as peer:
-        await peer.accepted()
-        peer.leave(4001)
-        await peer.ended()
-        assert peer.journal == [("disconnect", 4001)]
-    assert "is still in disconnect() after 0.1 s, which is cancelled" in warnings(caplog)[0]
 
 
 async def test_hooks_have_all_of_their_time(settings: Any, caplog: pytest.LogCaptureFixture):
@@ -203,23 +163,6 @@ async def test_a_cancellation_that_was_swallowed_before_is_nobodys_now():
         peer.leave(4001)
         await peer.ended()  # without an exception
         assert peer.task.cancelling() == 1
-
-
-async def test_what_was_read_ahead_is_handled(caplog: pytest.LogCaptureFixture):
-    class Pausing(Sleepy):
-        async def receive(self, data: str | bytes):
-            await asyncio.sleep(float(data))
-            self.note(data)
-
-    async with Peer(Pausing.as_asgi()) as peer:
-        await peer.accepted()
-        texts = ["0.08", "0.081", "0.082", "0", "0.083"]
-        for text in texts:
-            peer.push(text)
-        peer.leave(4001)
-        await peer.ended()
-        assert peer.journal == [*texts, ("disconnect", 4001)]
-    assert warnings(caplog) == []
 
 
 async def test_who_read_ahead_ends_with_the_connection():

@@ -10,7 +10,6 @@ from panther_channels._state import (
     Socket,
     State,
     ending_for,
-    is_refusal,
 )
 from panther_channels.exceptions import (
     AuthenticationAPIError,
@@ -52,19 +51,6 @@ def test_ending(error: BaseException, expected: tuple[int, str, int, Any]):
     assert ending_for(error) == expected
 
 
-@pytest.mark.parametrize("code", ["4001", None, 4001.0])
-def test_a_status_code_that_is_no_number(code: Any):
-    error = WebsocketError("x")
-    error.status_code = code
-    assert ending_for(error).code == 1011
-
-
-def test_what_is_meant():
-    assert is_refusal(WebsocketError("x"))
-    assert not is_refusal(IllegalStateError("x"))
-    assert not is_refusal(ValueError("x"))
-
-
 def socket(*, offered: tuple[str, ...] = ()) -> tuple[Socket, list[dict[str, Any]]]:
     sent: list[dict[str, Any]] = []
 
@@ -100,12 +86,3 @@ async def test_a_refusal_with_a_close_code_selects_what_a_browser_offered():
     refused, sent = socket(offered=("chat",))
     await refused.close(Ending(), with_code=True)
     assert sent[0]["subprotocol"] == "chat"
-
-
-async def test_closing_twice_is_closing_once():
-    open_socket, sent = socket()
-    await open_socket.accept({"type": "websocket.accept"})
-    await open_socket.close(Ending(4000, "bye"))
-    await open_socket.close(Ending(4001, "again"))
-    assert [message.get("code") for message in sent] == [None, 4000]
-    assert open_socket.close_code == 4000

@@ -246,26 +246,6 @@ def test_before_anything_happened():
     assert (consumer.user, consumer.auth, consumer.permissions) == (None, None, None)
 
 
-def test_facts_of_the_request():
-    consumer = built(
-        path="/ws/é",
-        headers=[(b"user-agent", b"tests")],
-        query_string=b"a=1&b=",
-        client=["127.0.0.1", 50000],
-        server=("testserver", 80),
-        scheme="wss",
-        http_version="2",
-    )
-    assert consumer.path == "/ws/é"
-    assert consumer.headers.user_agent == "tests"
-    assert consumer.query_params == {"a": "1"}
-    assert str(consumer.client) == "127.0.0.1:50000"
-    assert consumer.server is not None
-    assert (consumer.server.ip, consumer.server.port) == ("testserver", 80)
-    assert (consumer.scheme, consumer.http_version) == ("wss", "2")
-    assert consumer.headers is consumer.headers
-
-
 def test_what_a_server_does_not_tell():
     consumer = built()
     assert (consumer.client, consumer.server) == (None, None)
@@ -379,12 +359,3 @@ async def test_tasks_of_a_connection(caplog: pytest.LogCaptureFixture):
     assert record.getMessage().startswith(start)
     assert ": a task of " in record.getMessage()
     assert record.getMessage().endswith(end)
-
-
-async def test_the_default_hooks():
-    async with Peer(GenericWebsocket.as_asgi()) as peer:
-        assert (await peer.next())["type"] == "websocket.close"
-    consumer = built()
-    await consumer.receive("x")
-    await consumer.disconnect(1000)
-    assert consumer.state == "Connected"
