@@ -102,13 +102,11 @@ class _AnyLayer(Backplane):
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
+        self.is_in_memory = isinstance(layer, InMemoryChannelLayer)
         if any(base.__module__.startswith("channels_redis") for base in type(layer).__mro__):
             # Redis cuts a process off from all messages when more waits for it than its
             # client-output-buffer-limit allows.
             self.largest_message = _LARGEST_OVER_REDIS
-        self.is_in_memory = isinstance(layer, InMemoryChannelLayer)
-        # What _pubsub gives the layers of channels_redis.
-        self.limits_itself = getattr(type(layer), "limits_itself", False)
         self._receiving: set[str] = set()
         self._members: dict[tuple[str, str], float] = {}  # since when, in this order
         self._keeping: asyncio.Task[None] | None = None
@@ -127,10 +125,6 @@ class _AnyLayer(Backplane):
         message: dict[str, Any] = await self._layer.receive(channel)
         self._receiving.discard(channel)
         return message
-
-    def bound_channel(self, *arguments: Any) -> None:
-        with suppress(AttributeError):
-            self._layer.bound_channel(*arguments)
 
     async def release(self, channel: str) -> None:
         # A channel layer forgets a channel when a receive() on it is cancelled, and has no other
