@@ -230,13 +230,15 @@ class Survey:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(within):
                         await asked.is_answered.wait()
+            # Where Redis was away, it may count fewer than there are: who was heard may come back.
+            doubtful = asked.expected - asked.replied - self._silent
             if node is None:
                 self._learn(asked)
             if hear is not None and asked.id in self._asked:
                 asked.is_late = True
                 asyncio.get_running_loop().call_later(LATE, self._forget, asked)
-                if not asked.is_answered.is_set():
-                    self._tasks.create(self._ask_again(asked, content), None)
+                if doubtful or not asked.is_answered.is_set():
+                    self._tasks.create(self._ask_again(asked, content, doubtful), None)
             return asked.answers()
         finally:
             if not asked.is_late:
@@ -300,10 +302,13 @@ class Survey:
         event.update(channel=self._channel, but=[*asked.replied])
         await limited(self._layer.group_send(asked.group, event), TO_JOIN)
 
-    async def _ask_again(self, asked: _Question, content: bytes) -> None:
+    async def _ask_again(
+        self, asked: _Question, content: bytes, doubtful: frozenset[str] | set[str]
+    ) -> None:
         for pause in _AGAIN:
             await asyncio.sleep(pause)
-            if asked.is_answered.is_set() or asked.id not in self._asked:
+            is_done = asked.is_answered.is_set() and doubtful <= asked.replied
+            if is_done or asked.id not in self._asked:
                 return
             await self._send(asked, content)
 

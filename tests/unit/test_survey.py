@@ -127,6 +127,19 @@ async def test_those_are_asked_again_who_have_not_answered(new: Callable[[], Pro
     assert a.count("answer") == 2
 
 
+@only("number")
+async def test_who_was_heard_is_asked_again_though_the_layer_counts_fewer(
+    new: Callable[[], Process], layer: InMemoryChannelLayer
+):
+    heard: dict[str, Any] = {}
+    here, a = await acquainted(new, "a")
+    here.there.discard(a.name)  # as after a restart of Redis
+    await layer.group_discard(GROUP, a.survey._channel)
+    assert (await ask(here, hear=heard.__setitem__)).is_complete
+    await layer.group_add(GROUP, a.survey._channel)
+    await until(lambda: heard == {a.name: "a"})
+
+
 @only("names")
 async def test_a_late_answer_is_heard_for_some_time(
     new: Callable[[], Process], monkeypatch: pytest.MonkeyPatch
