@@ -504,3 +504,11 @@ def test_a_limit_of_ones_own(start: Start):
         assert client.receive() == (TEXT, b"3000000")
         client.send(b"x" * 3 * MB + b"x")
         assert client.closed() == (1009, "a message has 3000000 bytes at most")
+
+
+def test_a_limit_of_uvicorn_below_ours(start_server: StartServer):
+    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings"}
+    server = start_server("uvicorn", env=env, args=("--ws-max-size", "1000"))
+    with opened(server) as client:
+        client.send(b"x" * 1001)
+        assert client.closed() == (1009, "a message has 1000 bytes at most")

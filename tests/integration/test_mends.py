@@ -85,6 +85,7 @@ class Mend(NamedTuple):
     frames: bytes = b""  # sent when it is open
     path: str = "{}"
     leaves: bool = False
+    seconds: float = SECONDS
     args: Mapping[str, tuple[str, ...]] = {}
 
 
@@ -298,12 +299,13 @@ def wrongs() -> Rows:
     seen = ["close 1009 a message has 1000 bytes at most"]
     row = Mend("a limit of uvicorn", [ACCEPT], seen, on=UVICORN, frames=frame(bytes(1001)))
     yield row._replace(args=limited, uvicorn=["close 1009 *", "no close 1009 a message*"])
-    fault = frame(b"first") + frame(b"bad", extension_bits=4) + frame(b"", PING)
-    seen = ["received 'first'", "disconnect 1002 *", "close 1002 *"]
+    fault = frame(b"first" * 40) + frame(b"bad", extension_bits=4) + frame(b"", PING)
+    seen = ["received 'first*", "disconnect 1002 *", "close 1002 *"]
     yield Mend("a fault behind", [ACCEPT], seen, [], ["no received *"], frames=fault)
     burst = frame(b"x" * 1000) * 400 + close(1000)
     steps: list[Any] = [ACCEPT, "receive", closing(code=4000)]
-    yield Mend("a close in a burst", steps, ["close 4000 ", "end"], on=UVICORN, frames=burst)
+    row = Mend("a close in a burst", steps, ["close 4000 ", "end"], on=UVICORN, frames=burst)
+    yield row._replace(seconds=3.0)
     for name, opcode in (("pings", PING), ("pongs", PONG)):
         data = frame(b"", opcode) * 1001 + frame(b"last", PING)
         alone = ["pong last", "no close *"]
@@ -349,7 +351,7 @@ def see(server: Server, mend: Mend, wanted: Sequence[str]) -> tuple[Script, list
     script, mark = Script(server, *mend.steps, path=mend.path), server.mark()
     lines: list[str] = []
     options = {"lines": mend.lines, "behind": mend.behind, "is_waiting": False}
-    with script.client(**options, timeout=QUIET if "nothing" in wanted else SECONDS) as client:
+    with script.client(**options, timeout=QUIET if "nothing" in wanted else mend.seconds) as client:
         try:
             lines += answered(client, mend)
         except TimeoutError:
