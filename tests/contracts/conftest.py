@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 from django.test import override_settings
 
-from panther_channels.asgi import get_asgi_application
+from panther_channels.asgi import Application, get_asgi_application
 from tests.client import Client, InProcess
 from tests.contracts.applications import django_settings
+from tests.contracts.applications.urls import urls
 from tests.contracts.scenarios.registry import Scenario
 from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
@@ -19,6 +21,11 @@ OURS = ("in_process", *SERVER_NAMES)
 
 Play = Callable[[Scenario], Awaitable[object]]
 StartContract = Callable[[ServerName], Server]
+
+
+@cache
+def application() -> Application:
+    return get_asgi_application(urls)
 
 
 async def play_on(server: Server, scenario: Scenario) -> object:
@@ -60,71 +67,58 @@ async def ours(
 
 
 @pytest.fixture(scope="session")
-def panther_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A redis-server of Panther's own: it listens on one channel, whatever the database."""
-    with RedisServer(log_path=tmp_path_factory.mktemp("panther-redis") / "redis.log") as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def panther(panther_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
-    """Asks the real Panther; each scenario is played once per session."""
-    folder = tmp_path_factory.mktemp("panther")
-    answers: dict[str, object] = {}
-
-    def start(number: int) -> Server:
-        return Server(
-            "uvicorn",
-            f"{APPLICATIONS}.panther_application:app",
-            log_path=folder / f"panther-{number}.log",
-            env={
-                "CONTRACT_PACKAGE": "panther",
-                "PYTHONPATH": str(ROOT),
-                "REDIS_PORT": str(panther_redis.port),
-            },
-            # Panther makes a folder "logs" where it is started.
-            cwd=folder,
-        )
-
-    with ExitStack() as running:
-        shared: list[Server] = []
-
-        async def ask(scenario: Scenario) -> object:
-            if scenario.name not in answers:
-                if scenario.ruins_panther:
-                    with start(2) as own:
-                        answers[scenario.name] = await play_on(own, scenario)
-                else:
-                    if not shared:
-                        shared.append(running.enter_context(start(1)))
-                    answers[scenario.name] = await play_on(shared[0], scenario)
-            return answers[scenario.name]
-
-        yield ask
-
-
-@pytest.fixture(scope="session")
 def contract_server(
     redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StartContract]:
     """Our side of the contract on the named server."""
     folder: Path = tmp_path_factory.mktemp("contract")
-    servers: dict[str, Server] = {}
+    env = {
+        "CONTRACT_PACKAGE": "panther_channels",
+        "DJANGO_SETTINGS_MODULE": f"{APPLICATIONS}.django_settings",
+        "REDIS_PORT": str(redis_server.port),
+    }
     with ExitStack() as running:
 
+        @cache
         def start(name: ServerName) -> Server:
-            if name not in servers:
-                server = Server(
-                    name,
-                    f"{APPLICATIONS}.django_application:app",
-                    log_path=folder / f"{name}.log",
-                    env={
-                        "CONTRACT_PACKAGE": "panther_channels",
-                        "DJANGO_SETTINGS_MODULE": f"{APPLICATIONS}.django_settings",
-                        "REDIS_PORT": str(redis_server.port),
-                    },
-                )
-                servers[name] = running.enter_context(server)
-            return servers[name]
+            log_path = folder / f"{name}.log"
+            server = Server(
+                name, f"{APPLICATIONS}.django_application:app", log_path=log_path, env=env
+            )
+            return running.enter_context(server)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def panther(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
+    """Asks the real Panther; each scenario is played once per session."""
+    folder = tmp_path_factory.mktemp("panther")
+    answers: dict[str, object] = {}
+    with ExitStack() as running:
+        # One of its own: Panther listens on one channel, whatever the database.
+        redis = running.enter_context(RedisServer(log_path=folder / "redis.log"))
+        env = {
+            "CONTRACT_PACKAGE": "panther",
+            "PYTHONPATH": str(ROOT),
+            "REDIS_PORT": str(redis.port),
+        }
+
+        @cache
+        def start(name: str) -> Server:
+            server = Server(
+                "uvicorn",
+                f"{APPLICATIONS}.panther_application:app",
+                log_path=folder / f"{name}.log",
+                env=env,
+                cwd=folder,  # where it makes a folder "logs"
+            )
+            return running.enter_context(server)
+
+        async def ask(scenario: Scenario) -> object:
+            if scenario.name not in answers:
+                server = start(scenario.name if scenario.ruins_panther else "panther")
+                answers[scenario.name] = await play_on(server, scenario)
+            return answers[scenario.name]
+
+        yield ask

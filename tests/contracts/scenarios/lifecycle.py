@@ -295,13 +295,11 @@ class Counting(GenericWebsocket):
 
     async def connect(self):
         self.seen: list[str] = []
-        self.number = 0
         await self.accept()
 
     async def receive(self, data: str | bytes) -> None:
-        self.number += 1
         self.seen.append(str(data))
-        await self.send([self.number, self.seen])
+        await self.send(self.seen)
 
 
 @scenario(Counting)

@@ -164,6 +164,25 @@ async def receive_is_given_str_or_bytes(connect: Client) -> object:
     return [await describe.ask(message) for message in ("", b"", "é", "é".encode(), "12")]
 
 
+LIMIT = 2**20
+
+
+@scenario(
+    Describe,
+    ours=[
+        *(f'{{"type":"str","length":{LIMIT}}}', f'{{"type":"str","length":{LIMIT // 2}}}'),
+        f'{{"type":"bytes","length":{LIMIT}}}',
+        *[(1009, f"a message has {LIMIT} bytes at most")] * 3,
+    ],
+)
+async def a_message_has_a_largest_size(connect: Client) -> object:
+    seen = []
+    for more in (0, 1):
+        for message in ("x" * (LIMIT + more), "é" * (LIMIT // 2 + more), b"x" * (LIMIT + more)):
+            seen.append(await (await connect("")).ask(message))  # noqa: PERF401 (one at a time)
+    return seen
+
+
 @scenario(Echo)
 async def many_messages_keep_their_order(connect: Client) -> object:
     echo = await connect("")
