@@ -177,12 +177,18 @@ async def test_a_fresh_token():
         assert await ws.ask(token(jti="4").encode()) == "4"
 
 
-@pytest.mark.parametrize("data", ["x", "", "none", "number", "list", token(user_id="2"), b"\xff"])
-async def test_a_bad_fresh_token(data: str | bytes):
+OTHERS = [token(user_id="2"), token(token_type="refresh"), token(exp=1), token()[:-2]]
+
+
+@pytest.mark.parametrize("data", ["x", "", "none", "number", "list", b"\xff", *OTHERS])
+async def test_a_bad_fresh_token(data: str | bytes, caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO")
     async with InProcess(Who.as_asgi()) as connect:
         ws = await connect("/", headers=bearer(token()))
         await ws.receive()
         assert await ws.ask(data) == Closed(1008, "Authentication Error")
+    assert "Found refused a connection: " in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_nothing_to_refresh(caplog: pytest.LogCaptureFixture):
