@@ -190,7 +190,8 @@ def asked(
 
     Other options are the class's ``auth`` and ``permissions``, or those of Scenario.
     """
-    attributes = {key: options.pop(key) for key in ("auth", "permissions") if key in options}
+    names = {"auth", "permissions"} & options.keys()
+    attributes: dict[str, Any] = {name: options.pop(name) for name in names}
 
     async def play(connect: Client) -> object:
         seen = [await _first(connect, path, of) for of in headers or [{}] for path in paths]
