@@ -84,15 +84,6 @@ async def test_the_status_and_the_detail_of_a_refusal(site):
     assert await why_not(f"{site.ws_url}/ws/nothing") == (404, "Not Found")
 
 
-async def test_the_lines_of_refusals_and_of_monitoring(site):
-    since = site.mark()
-    why_not = snippet("why").why_not
-    assert await why_not(f"{site.ws_url}/ws/account") == (403, "Permission Denied")
-    site.wait_log("INFO panther_channels WebSocket '/ws/account' was refused: ", since=since)
-    line = r"WS \| /ws/account \| 127\.0\.0\.1:\d+ \| [\d.]+ \| Rejected \| 0 in \| 0 out$"
-    site.wait_log(line, since=since)
-
-
 async def test_a_token_that_expires_closes(site):
     start = time.monotonic()
     url = f"{site.ws_url}/ws/prices"

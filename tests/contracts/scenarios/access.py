@@ -66,9 +66,12 @@ class Refusing:
 
 
 class Closing:
-    async def __call__(self, connection: Websocket) -> str:
+    def __init__(self, answer: object = "somebody") -> None:
+        self.answer = answer
+
+    async def __call__(self, connection: Websocket) -> object:
         await connection.close(4001, "not you")
-        return "somebody"
+        return self.answer
 
 
 class NotAsync:
@@ -187,9 +190,8 @@ def asked(
 
     Other options are the class's ``auth`` and ``permissions``, or those of Scenario.
     """
-    attributes: dict[str, Any] = {
-        key: options.pop(key) for key in ("auth", "permissions") if key in options
-    }
+    names = {"auth", "permissions"} & options.keys()
+    attributes: dict[str, Any] = {name: options.pop(name) for name in names}
 
     async def play(connect: Client) -> object:
         seen = [await _first(connect, path, of) for of in headers or [{}] for path in paths]
@@ -232,6 +234,8 @@ asked(
 )
 asked("authentication_that_fails", auth=Failing, permissions=allow, noted=0)
 asked("authentication_that_closes", auth=Closing, permissions=[allow], noted=0)
+asked("an_authentication_that_closes_is_the_last", auth=[Closing(None), NamedUser], noted=1,
+      ours=[403, []])  # fmt: skip
 for kind, auth, user in (
     ("a_class_method", NamedUser.of_class, '"NamedUser"'),
     ("a_static_method", NamedUser.static, '"static"'),
@@ -276,8 +280,8 @@ asked(
     ours=[403, ["deny"]],
 )
 asked("truthy_answers_of_permissions", permissions=[Answer(1), Answer("yes")])
-FALSE_ANSWERS: dict[str, Any] = {"none": None, "zero": 0, "no_text": "", "an_empty_list": []}
-for name, answer in FALSE_ANSWERS.items():
+FALSY_ANSWERS: dict[str, object] = {"none": None, "zero": 0, "no_text": "", "an_empty_list": []}
+for name, answer in FALSY_ANSWERS.items():
     permissions = [Answer(answer), allow]
     ours = [403, [f"answer {answer!r}"]]
     asked(
@@ -301,7 +305,7 @@ asked("permissions_in_a_tuple", permissions=(allow, Allow), noted=3,
 asked("permissions_in_a_set", permissions={allow}, noted=2, ours=[OPEN, ["allow", "connect"]])
 asked("permission_by_a_static_function", permissions=staticmethod(deny), ours=[403])
 asked("permission_by_a_method_of_its_own", permissions=[in_the_body], ours=[OPEN])
-asked("a_permission_that_closes", permissions=[Closing, allow], noted=0, ours=[403, []])
+asked("a_permission_that_closes", permissions=[Closing, allow], noted=1, ours=[403, []])
 asked("a_permission_that_is_not_async", permissions=[NotAsync(), allow], noted=0, ours=[403, []])
 asked(
     "permissions_see_the_request",

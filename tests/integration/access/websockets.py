@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from pathlib import Path
 
 from django.conf import settings
@@ -55,22 +54,6 @@ class Who(GenericWebsocket):
             await self.send(data)
 
 
-class Header(Who):
-    auth = JWTAuthentication
-
-
-class Query(Who):
-    auth = QueryParamJWTAuthentication
-
-
-class Cookie(Who):
-    auth = CookieJWTAuthentication()
-
-
-class Subprotocol(Who):
-    auth = SubprotocolJWTAuthentication
-
-
 class SubprotocolChat(Who):
     """Selects a subprotocol that the client may not have offered."""
 
@@ -78,29 +61,6 @@ class SubprotocolChat(Who):
 
     async def connect(self):
         await self.accept(subprotocol="chat")
-
-
-class Session(Who):
-    auth = SessionAuthentication
-
-
-class Token(Who):
-    auth = DRFAuthentication(TokenAuthentication)
-
-
-class SimpleJWT(Who):
-    auth = DRFAuthentication(SimpleJWTAuthentication())
-
-
-class Several(Who):
-    auth = [  # noqa: RUF012
-        SessionAuthentication,
-        CookieJWTAuthentication,
-        JWTAuthentication,
-        DRFAuthentication(TokenAuthentication),
-        DRFAuthentication(BasicAuthentication),
-        SubprotocolJWTAuthentication,
-    ]
 
 
 class KeyAuthentication(CredentialAuthentication):
@@ -118,10 +78,6 @@ class KeyAuthentication(CredentialAuthentication):
         return User.objects.get(pk=validated)
 
 
-class Key(Who):
-    auth = KeyAuthentication
-
-
 class RestKeyAuthentication(DRFBaseAuthentication):
     """The same for Django REST framework."""
 
@@ -130,22 +86,6 @@ class RestKeyAuthentication(DRFBaseAuthentication):
     def authenticate(self, request):
         pk = request.headers["X-Rest-Key"].rpartition("-")[2]
         return User.objects.get(pk=pk), None
-
-
-class RestKey(Who):
-    auth = DRFAuthentication(RestKeyAuthentication)
-
-
-class Slow(JWTAuthentication):
-    """As slow as a database far away."""
-
-    def find_user(self, validated):
-        time.sleep(1.5)
-        return super().find_user(validated)
-
-
-class Slowly(Who):
-    auth = Slow
 
 
 async def hesitate(user):
@@ -161,10 +101,6 @@ class HesitantAuthentication(JWTAuthentication):
         user = await super().__call__(connection)
         await hesitate(user)
         return user
-
-
-class HesitantAuth(Who):
-    auth = HesitantAuthentication
 
 
 class HesitantPermission(Who):
@@ -207,17 +143,9 @@ async def close(connection):
     await connection.close(4001, "not you")
 
 
-def _with(*permissions, auth=None, base=Who):
-    return type("Permitted", (base,), {"permissions": list(permissions), "auth": auth})
-
-
 class Raising(BaseAuthentication):
     async def __call__(self, connection):
         raise RuntimeError("raised in auth")
-
-
-class Broken(Who):
-    auth = Raising
 
 
 class RaisingPermission(BasePermission):
@@ -229,46 +157,45 @@ async def is_alice(connection):
     return connection.user.username == "alice"
 
 
-class Expiring(Who):
-    auth = JWTAuthentication
-    close_on_token_expiry = True
+def _with(*permissions, base=Who, **attributes):
+    return type("Made", (base,), {"permissions": list(permissions), **attributes})
 
 
-class Lasting(Who):
-    auth = JWTAuthentication
-    close_on_token_expiry = False
-
-
-class Coded(Who):
-    auth = [SubprotocolJWTAuthentication, QueryParamJWTAuthentication]  # noqa: RUF012
-    permissions = IsAuthenticated
-    reject_with_close_code = True
-
-
+several = [
+    SessionAuthentication,
+    CookieJWTAuthentication,
+    JWTAuthentication,
+    DRFAuthentication(TokenAuthentication),
+    DRFAuthentication(BasicAuthentication),
+    SubprotocolJWTAuthentication,
+]
 by_name = {
     "default": Who,
-    "header": Header,
-    "query": Query,
-    "cookie": Cookie,
-    "subprotocol": Subprotocol,
+    "header": _with(auth=JWTAuthentication),
+    "query": _with(auth=QueryParamJWTAuthentication),
+    "cookie": _with(auth=CookieJWTAuthentication()),
+    "subprotocol": _with(auth=SubprotocolJWTAuthentication),
     "subprotocol-chat": SubprotocolChat,
-    "session": Session,
-    "token": Token,
-    "simplejwt": SimpleJWT,
-    "several": Several,
-    "key": Key,
-    "rest-key": RestKey,
-    "slow": Slowly,
-    "hesitant-auth": HesitantAuth,
+    "session": _with(auth=SessionAuthentication),
+    "token": _with(auth=DRFAuthentication(TokenAuthentication)),
+    "simplejwt": _with(auth=DRFAuthentication(SimpleJWTAuthentication())),
+    "several": _with(auth=several),
+    "key": _with(auth=KeyAuthentication),
+    "rest-key": _with(auth=DRFAuthentication(RestKeyAuthentication)),
+    "hesitant-auth": _with(auth=HesitantAuthentication),
     "hesitant-permission": HesitantPermission,
     "hesitant-connect": HesitantConnect,
     "news": News,
     "closing-auth": _with(auth=close, base=News),
-    "closing-permission": _with(close, is_alice, base=News),
-    "broken": Broken,
-    "expiring": Expiring,
-    "lasting": Lasting,
-    "coded": Coded,
+    "closing-permission": _with(close, is_alice, base=News, auth=None),
+    "broken": _with(auth=Raising),
+    "expiring": _with(auth=JWTAuthentication, close_on_token_expiry=True),
+    "lasting": _with(auth=JWTAuthentication, close_on_token_expiry=False),
+    "coded": _with(
+        IsAuthenticated,
+        auth=[SubprotocolJWTAuthentication, QueryParamJWTAuthentication],
+        reject_with_close_code=True,
+    ),
     "authenticated": _with(IsAuthenticated),
     "staff": _with(IsStaff),
     "may-change": _with(HasPermission("auth.change_user")),
