@@ -15,10 +15,10 @@ from typing import Any
 import django.db
 from channels.exceptions import InvalidChannelLayerError
 
-from panther_channels import _database, _outage, _transport, conf, status
-from panther_channels._credentials import expiry_of
-from panther_channels._encoding import checked_text, from_event, size_of
-from panther_channels._handshake import (
+from panther_channels import conf, status
+from panther_channels._handshake.credentials import expiry_of
+from panther_channels._handshake.parameters import parameters
+from panther_channels._handshake.questions import (
     authenticate,
     authentications_of,
     authorize,
@@ -26,34 +26,27 @@ from panther_channels._handshake import (
     middleware_chain,
     offered_subprotocol,
 )
-from panther_channels._hub import hub
-from panther_channels._inbox import Inbox, event_handler, is_ours
-from panther_channels._limits import Seat, take_seat
-from panther_channels._lines import shown
-from panther_channels._path_variables import parameters
-from panther_channels._state import (
-    OPEN,
+from panther_channels._hub.addresses import group_name, new_connection_id, user_group
+from panther_channels._hub.delivery import EVENT_TYPE, close_event, find_channel_layer
+from panther_channels._hub.hub import hub
+from panther_channels._hub.limits import Seat, take_seat
+from panther_channels._hub.subscription import Inbox, event_handler, is_ours
+from panther_channels._process import database, outage
+from panther_channels._process.log_lines import shown
+from panther_channels._socket import transport
+from panther_channels._socket.closing import (
     OVERDUE,
     RESTART,
     Ending,
     GoneError,
-    Message,
-    Socket,
-    State,
+    check_close,
     ending_for,
     is_refusal,
     too_large,
 )
-from panther_channels._tasks import Tasks
-from panther_channels.connections import (
-    EVENT_TYPE,
-    check_close,
-    close_event,
-    find_channel_layer,
-    group_name,
-    new_connection_id,
-    user_group,
-)
+from panther_channels._socket.encoding import checked_text, from_event, size_of
+from panther_channels._socket.state import OPEN, Message, Socket, State
+from panther_channels._socket.tasks import Tasks
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.layers.backplane import backplane
 
@@ -116,7 +109,7 @@ class Connection(Socket):
             run: the innermost link of the chain of middlewares, which calls :meth:`run`.
         """
         self.scope, self.receive, self.asgi_send = scope, receive, send
-        self.transport = _transport.find(send, receive)
+        self.transport = transport.find(send, receive)
         hub().enter(self)
         try:
             await receive()  # websocket.connect
@@ -131,7 +124,7 @@ class Connection(Socket):
                 hub().leave(self)
                 # Two that know each other are for the garbage collector, which comes late.
                 del self.handler
-                await _database.close_old()
+                await database.close_old()
 
     async def run(self) -> Any:
         """Serve within the middlewares; returns the handler."""
@@ -154,7 +147,7 @@ class Connection(Socket):
 
     async def _shake_hands(self) -> None:
         handler = self.handler
-        await _database.close_old()
+        await database.close_old()
         authentications = authentications_of(handler)
         self.subprotocol = offered_subprotocol(authentications, self.scope)
         self.authentication = await authenticate(handler, authentications)
@@ -186,7 +179,7 @@ class Connection(Socket):
         if (layer := _find_layer()) is not None:
             found = backplane(layer)
             naming = found.new_channel()
-            name = await _outage.limited(naming, _outage.TO_JOIN, found.longest_wait)
+            name = await outage.limited(naming, outage.TO_JOIN, found.longest_wait)
             self.handler.channel_layer, self.handler.channel_name = layer, name
             self._inbox = Inbox(layer, name)
             self._inbox.bound(conf.max_send_buffer(), self._overflow)
@@ -230,14 +223,14 @@ class Connection(Socket):
         self.expire_with_token()
 
     async def _listen(self) -> None:
-        handler, database = self.handler, _database.use
+        handler, use = self.handler, database.use
         handle = handler.receive
         self.handled = 0
         limit = conf.max_message_size()
         harmless = limit // 4  # characters, of which each has four bytes at most
         if handler.throttle is not None:
             handle = handler.throttle.limit(handle, self.scope["path"])
-        _database.close_old_soon()
+        database.close_old_soon()
         while self.close_code is None:
             message = await self.receive()  # not kept: what reads ahead may take its place
             if message["type"] != "websocket.receive":
@@ -249,16 +242,16 @@ class Connection(Socket):
                 if len(data) > harmless and size_of(data) > limit:
                     await self.end(Ending(status.WS_1009_MESSAGE_TOO_BIG, too_large(limit)))
                     continue
-                if database.is_open:
-                    database.begin()
+                if use.is_open:
+                    use.begin()
                 try:
                     await handle(data)
                 except GoneError:
                     continue  # who closed, and with what code, is known or about to be received
                 finally:
                     self.handled += 1
-                if database.is_open:
-                    _database.close_old_soon()
+                if use.is_open:
+                    database.close_old_soon()
 
     async def _finish(self) -> None:
         found = hub()
@@ -287,8 +280,8 @@ class Connection(Socket):
     # What comes from outside
 
     async def _on_event(self, event: Mapping[str, Any]) -> None:
-        if _database.use.is_open:
-            _database.use.begin()
+        if database.use.is_open:
+            database.use.begin()
         kind = event.get("type") if isinstance(event, Mapping) else None
         if kind == EVENT_TYPE:
             await self._guard(self._on_outside, event)
@@ -297,7 +290,7 @@ class Connection(Socket):
         else:
             text = "%s ignored an event of type %r: it has no async method of its own for it."
             logger.warning(text, self.name, kind)
-        _database.close_old_soon()
+        database.close_old_soon()
 
     async def _on_outside(self, event: Mapping[str, Any]) -> None:
         if self._state is not OPEN:
@@ -391,7 +384,7 @@ class Connection(Socket):
         ending, state = ending_for(error), self.state
         if isinstance(error, ChannelLayerError):
             done = "refused" if state is State.CONNECTING else "closed"
-            _outage.log_end(self.scope["path"], done, error)
+            outage.log_end(self.scope["path"], done, error)
             await self.end(ending)
             return
         is_closing = state is OPEN and ending.code != status.WS_1011_INTERNAL_ERROR
@@ -402,12 +395,12 @@ class Connection(Socket):
             logger.error("%s: %s failed", self.place, self.name, exc_info=error)
         await self.end(ending)
         if isinstance(error, django.db.Error):
-            await _database.close_old()
+            await database.close_old()
 
     def _task_failed(self, error: BaseException) -> None:
         if not isinstance(error, GoneError):
             logger.error("%s: a task of %s failed", self.place, self.name, exc_info=error)
-        _database.close_old_soon()
+        database.close_old_soon()
 
     async def end(self, ending: Ending) -> None:
         """Close or refuse as the handler wants it; after the end, do nothing."""

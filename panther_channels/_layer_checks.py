@@ -11,7 +11,7 @@ from django.utils.module_loading import import_string
 
 from panther_channels import conf
 from panther_channels.layers import LocalChannelLayer
-from panther_channels.layers._plain_redis import hasty_hosts, kind_of
+from panther_channels.layers.plain_redis import hasty_hosts, kind_of
 
 _WHICH_LAYER = (
     "panther_channels.layers.LocalChannelLayer reaches all processes of one host, "

@@ -13,11 +13,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
-from panther_channels import _logs, conf, status
-from panther_channels._handshake import declared_by, questions
+from panther_channels import conf, status
+from panther_channels._handshake.questions import declared_by, questions
+from panther_channels._hub.addresses import is_user, user_group
+from panther_channels._hub.delivery import close_event, find_channel_layer
+from panther_channels._process import logs
 from panther_channels.authentications import BaseAuthentication, QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
-from panther_channels.connections import close_event, find_channel_layer, is_user, user_group
 from panther_channels.sync import deliver_soon
 
 logger = logging.getLogger("panther_channels")
@@ -33,7 +35,7 @@ class PantherChannelsConfig(AppConfig):
         """Called by Django when the settings are there."""
         for check in CHECKS:
             checks.register(check, checks.Tags.urls)
-        _logs.install(_logs.Secrets(_token_parameters, _credential_headers, _take_fresh_tokens))
+        logs.install(logs.Secrets(_token_parameters, _credential_headers, _take_fresh_tokens))
         # Of all models: what is saved as a proxy of the user model is a user, too.
         post_save.connect(_saved, dispatch_uid="panther_channels")
         post_delete.connect(_deleted, dispatch_uid="panther_channels")

@@ -14,11 +14,11 @@ from django.urls import URLPattern, is_valid_path
 from django.urls.resolvers import RegexPattern
 
 from panther_channels import conf, status
-from panther_channels._denial import Receive, Send, deny, respond
-from panther_channels._handshake import consumers_of, declared_by, questions
-from panther_channels._hub import hub
-from panther_channels._lines import shown
-from panther_channels._origin import log_refusal, problem_with
+from panther_channels._handshake.origin import log_refusal, problem_with
+from panther_channels._handshake.questions import consumers_of, declared_by, questions
+from panther_channels._hub.hub import hub
+from panther_channels._process.log_lines import shown
+from panther_channels._socket.denial import Receive, Send, deny, respond
 from panther_channels.layers.local import close_all
 from panther_channels.routing import build_url_patterns
 

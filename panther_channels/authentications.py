@@ -18,7 +18,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.handlers.asgi import ASGIRequest
 from django.http import Http404, HttpRequest
 
-from panther_channels._credentials import (
+from panther_channels._handshake.credentials import (
     BaseAuthentication,
     CredentialAuthentication,
     ForeignCredentialError,

@@ -10,16 +10,16 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 
 from panther_channels import conf
-from panther_channels._handshake import (
+from panther_channels._handshake.origin import parse_origin
+from panther_channels._handshake.questions import (
     consumers_of,
     declared_by,
     problem_with_middleware,
     problem_with_question,
     questions,
 )
-from panther_channels._inbox import is_ours
+from panther_channels._hub.subscription import is_ours
 from panther_channels._layer_checks import LAYER_CHECKS
-from panther_channels._origin import parse_origin
 from panther_channels.authentications import (
     CookieJWTAuthentication,
     QueryParamJWTAuthentication,

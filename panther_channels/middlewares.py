@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from panther_channels._lines import shortened
+from panther_channels._process.log_lines import shortened
 
 if TYPE_CHECKING:
     from panther_channels.websocket import Websocket

@@ -15,8 +15,8 @@ from django.urls import URLPattern
 from django.urls.converters import DEFAULT_CONVERTERS, get_converters
 from django.urls.resolvers import RoutePattern
 
-from panther_channels._handshake import problem_with_names
-from panther_channels._path_variables import parameters
+from panther_channels._handshake.parameters import parameters
+from panther_channels._handshake.questions import problem_with_names
 from panther_channels.websocket import GenericWebsocket
 
 _STATIC = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)

@@ -15,17 +15,16 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 
 from panther_channels import status
-from panther_channels._background import Background
-from panther_channels.connections import (
+from panther_channels._hub.addresses import connection_group, required_user_group
+from panther_channels._hub.delivery import (
     channel_layer,
-    check_close,
     check_size,
     close_event,
-    connection_group,
     hand_over,
     message_event,
-    required_user_group,
 )
+from panther_channels._process.background import Background
+from panther_channels._socket.closing import check_close
 from panther_channels.layers.backplane import backplane
 
 __all__ = ["close_user_websockets", "close_websocket_connection", "send_message_to_websocket"]

@@ -8,8 +8,9 @@ from urllib.parse import unquote, urlencode
 
 from asgiref.testing import ApplicationCommunicator
 
-from panther_channels import _database, status
-from panther_channels._encoding import to_json
+from panther_channels import status
+from panther_channels._process import database
+from panther_channels._socket.encoding import to_json
 from panther_channels.exceptions import PantherChannelsError
 
 
@@ -160,7 +161,7 @@ class WebsocketClient:
         communicator = ApplicationCommunicator(self._application, scope)
         connection = TestConnection(communicator, self._timeout)
         try:
-            with _database.left_alone():
+            with database.left_alone():
                 await self._open(communicator, connection)
                 yield connection
                 await connection.close()

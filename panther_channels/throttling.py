@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from panther_channels._lines import shown
+from panther_channels._process.log_lines import shown
 from panther_channels.exceptions import ThrottlingAPIError
 
 logger = logging.getLogger("panther_channels")

@@ -12,13 +12,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels import status
 from panther_channels._connection import Connection
-from panther_channels._encoding import to_json
-from panther_channels._handshake import problem_with_names
-from panther_channels._lines import shown
-from panther_channels._request import Address, Headers, query_params
-from panther_channels._state import OPEN, Ending, Message, State
+from panther_channels._handshake.questions import problem_with_names
+from panther_channels._process.log_lines import shown
+from panther_channels._socket.closing import Ending, check_close
+from panther_channels._socket.encoding import to_json
+from panther_channels._socket.request import Address, Headers, query_params
+from panther_channels._socket.state import OPEN, Message, State
 from panther_channels.connections import (
-    check_close,
     close_user_websockets,
     close_websocket_connection,
     send_message_to_websocket,

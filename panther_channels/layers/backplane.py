@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from channels.layers import InMemoryChannelLayer
 
-from panther_channels._loops import OnePerLoop
-from panther_channels._outage import TO_SEND, is_trouble, log_failure
+from panther_channels._process.loops import OnePerLoop
+from panther_channels._process.outage import TO_SEND, is_trouble, log_failure
 
 _EXPIRY = 86400.0  # seconds of a membership, where a layer doesn't tell: Channels' default
 _STEPS = 64  # looks at the memberships within a third of their time

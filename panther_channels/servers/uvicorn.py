@@ -25,9 +25,9 @@ from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from panther_channels import conf, status
-from panther_channels._hub import hub
-from panther_channels._state import too_large
-from panther_channels.servers._incoming import (
+from panther_channels._hub.hub import hub
+from panther_channels._socket.closing import too_large
+from panther_channels.servers.incoming import (
     MANY,
     OVERHEAD,
     TOO_MANY_CONTROL_FRAMES,
@@ -36,7 +36,7 @@ from panther_channels.servers._incoming import (
     skip_to_close,
     too_many_fragments,
 )
-from panther_channels.servers._last_resort import told_to_stop
+from panther_channels.servers.shutdown import told_to_stop
 
 # Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
 _FLUSHING = 0.7

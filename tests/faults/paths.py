@@ -6,7 +6,7 @@ from typing import Any
 import django
 from django.core.handlers.asgi import ASGIRequest
 
-from panther_channels._denial import respond
+from panther_channels._socket.denial import respond
 
 django.setup()
 

@@ -19,7 +19,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
-from panther_channels.connections import EVENT_TYPE
+from panther_channels._hub.delivery import EVENT_TYPE
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.layers.local.frames import Kind, encode, pack
 from panther_channels.websocket import send_message_to_websocket

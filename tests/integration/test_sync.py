@@ -170,7 +170,7 @@ def silent() -> Iterator[dict[str, str]]:
 
 
 NO_ANSWER = """
-from panther_channels import _background
+from panther_channels._process import background as _background
 _background.LIMIT = 0.5
 try:
     send_message_to_websocket("0" * 32, "lost")

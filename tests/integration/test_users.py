@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import pytest
 from django.contrib.auth.models import User
 
-from panther_channels.connections import user_group
+from panther_channels._hub.addresses import user_group
 from tests.client import Client, Connection
 from tests.conftest import StartRedis, StartServer
 from tests.integration.access.site import Site

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
 
-from panther_channels import _database
+from panther_channels._process import database as _database
 from panther_channels.layers.local.directory import Directory
 from panther_channels.layers.local.losses import Losses
 from panther_channels.layers.local.peers import Peers

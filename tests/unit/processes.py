@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from panther_channels._survey import survey
+from panther_channels._hub.survey import survey
 from panther_channels.layers.backplane import Backplane, Nodes, backplane
 
 

@@ -22,7 +22,7 @@ django.setup()
 daphne = sys.modules.get("daphne.ws_protocol")
 print(daphne and daphne.WebSocketFactory.protocol.__module__)
 """
-MENDED = "panther_channels.servers.daphne"
+MENDED = "panther_channels.servers.daphne.protocol"
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ async def test_an_unknown_path_is_404_where_the_server_offers_it(application: An
 async def test_a_refused_client_that_stays_is_not_waited_for(
     application: Any, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("panther_channels._denial._LINGER", 0.01)
+    monkeypatch.setattr("panther_channels._socket.denial._LINGER", 0.01)
     async with Peer(application, "/nowhere", extensions=DENIAL) as peer:
         await asyncio.wait_for(peer.ended(), 1)
 

@@ -23,7 +23,7 @@ from rest_framework.authentication import SessionAuthentication as DRFSession
 from rest_framework.authentication import TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 
-from panther_channels._logs import redact
+from panther_channels._process.logs import redact
 from panther_channels.authentications import (
     BaseAuthentication,
     CookieJWTAuthentication,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from panther_channels import _background
-from panther_channels._background import Background
+from panther_channels._process import background as _background
+from panther_channels._process.background import Background
 from tests.waiting import until
 
 
@@ -165,7 +165,7 @@ def test_a_child_gives_its_parents_sockets_up(tmp_path: Path):
 
 FORK = """
 import asyncio, os, sys, threading
-from panther_channels._background import Background
+from panther_channels._process.background import Background
 
 parents_loop = None
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from panther_channels import _blocked_loop
-from panther_channels._blocked_loop import BlockedLoop
+from panther_channels._process import blocked_loop as _blocked_loop
+from panther_channels._process.blocked_loop import BlockedLoop
 
 NAME = "panther_channels.blocked_loop"
 

@@ -9,7 +9,7 @@ from channels.layers import get_channel_layer
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
-from panther_channels.connections import EVENT_TYPE
+from panther_channels._hub.delivery import EVENT_TYPE
 
 ID = "0123456789abcdef" * 2
 

@@ -14,12 +14,10 @@ from channels.routing import URLRouter
 from django.test import override_settings
 from django.urls import Resolver404
 
-from panther_channels import _inbox, _outage
-from panther_channels.connections import (
-    EVENT_TYPE,
-    close_websocket_connection,
-    send_message_to_websocket,
-)
+from panther_channels._hub import subscription as _inbox
+from panther_channels._hub.delivery import EVENT_TYPE
+from panther_channels._process import outage as _outage
+from panther_channels.connections import close_websocket_connection, send_message_to_websocket
 from panther_channels.exceptions import AuthorizationAPIError, ChannelLayerError, WebsocketError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.routing import build_url_patterns

@@ -8,18 +8,10 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from panther_channels.connections import (
-    EVENT_TYPE,
-    check_close,
-    check_size,
-    close_websocket_connection,
-    find_channel_layer,
-    group_name,
-    is_connection_id,
-    message_event,
-    new_connection_id,
-    send_message_to_websocket,
-)
+from panther_channels._hub.addresses import group_name, is_connection_id, new_connection_id
+from panther_channels._hub.delivery import EVENT_TYPE, check_size, find_channel_layer, message_event
+from panther_channels._socket.closing import check_close
+from panther_channels.connections import close_websocket_connection, send_message_to_websocket
 from panther_channels.layers.backplane import backplane, node_of
 
 ID = "0123456789abcdef" * 2

@@ -21,7 +21,7 @@ from django.db import (
     transaction,
 )
 
-from panther_channels import _database
+from panther_channels._process import database as _database
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer

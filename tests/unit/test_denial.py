@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from panther_channels import _denial
-from panther_channels._denial import deny, respond
+from panther_channels._socket import denial as _denial
+from panther_channels._socket.denial import deny, respond
 
 EXTENSIONS: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 

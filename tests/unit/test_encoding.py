@@ -12,7 +12,7 @@ from django.utils.functional import lazystr
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from panther_channels._encoding import from_event, size_of, to_event, to_json
+from panther_channels._socket.encoding import from_event, size_of, to_event, to_json
 from tests.names import name_of
 
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.db import connections
 from django.test import override_settings
 
-from panther_channels._handshake import confirm
+from panther_channels._handshake.questions import confirm
 from panther_channels.exceptions import AuthenticationAPIError, BaseError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket

@@ -8,7 +8,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from django.test import override_settings
 
-from panther_channels import _hub
+from panther_channels._hub import hub as _hub
 from panther_channels.middlewares import WebsocketMiddleware
 from tests.unit.noted import Sleepy, busy, warnings
 from tests.unit.peer import Peer

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from panther_channels import _hub
-from panther_channels._hub import hub
+from panther_channels._hub import hub as _hub
+from panther_channels._hub.hub import hub
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.noted import Sleepy, busy, warnings
 from tests.unit.peer import Peer, StuckPeer

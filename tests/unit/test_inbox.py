@@ -8,8 +8,8 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from cryptography.fernet import InvalidToken
 
-from panther_channels import _inbox
-from panther_channels._inbox import Inbox, event_handler, is_ours
+from panther_channels._hub import subscription as _inbox
+from panther_channels._hub.subscription import Inbox, event_handler, is_ours
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.websocket import GenericWebsocket, Websocket
 from tests.waiting import until

@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from channels.layers import get_channel_layer
 
-from panther_channels.connections import group_name, new_connection_id
+from panther_channels._hub.addresses import group_name, new_connection_id
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.layers.local.frames import Kind, encode, pack
 from tests.unit.listener import Listener, named

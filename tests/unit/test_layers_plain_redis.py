@@ -4,7 +4,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 
 from panther_channels.layers import LocalChannelLayer, RedisChannelLayer
-from panther_channels.layers._plain_redis import kind_of
+from panther_channels.layers.plain_redis import kind_of
 
 
 class Own(channels_redis.core.RedisChannelLayer):

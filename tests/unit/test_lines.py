@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from panther_channels._lines import Repeats, shortened, shown
+from panther_channels._process.log_lines import Repeats, shortened, shown
 
 LOGGER = logging.getLogger("test_lines")
 
@@ -29,7 +29,7 @@ def test_shortened():
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1000.0]
-    monkeypatch.setattr("panther_channels._lines.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("panther_channels._process.log_lines.time.monotonic", lambda: now[0])
     return now
 
 

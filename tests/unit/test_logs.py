@@ -12,9 +12,10 @@ from uvicorn.logging import AccessFormatter
 from websockets.exceptions import InvalidHeader
 from websockets.frames import Frame, Opcode
 
-from panther_channels import _logs, apps
-from panther_channels._logs import RedactCredentials, Secrets, install, is_secret, redact
-from panther_channels._request import Headers
+from panther_channels import apps
+from panther_channels._process import logs as _logs
+from panther_channels._process.logs import RedactCredentials, Secrets, install, is_secret, redact
+from panther_channels._socket.request import Headers
 from panther_channels.authentications import (
     BaseAuthentication,
     DRFAuthentication,

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from panther_channels._loops import OnePerLoop
+from panther_channels._process.loops import OnePerLoop
 
 
 class Thing:

@@ -9,8 +9,8 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_channels import _origin
-from panther_channels._origin import Origin, log_refusal, parse_origin, problem_with
+from panther_channels._handshake import origin as _origin
+from panther_channels._handshake.origin import Origin, log_refusal, parse_origin, problem_with
 from tests.names import name_of
 
 PARSED: dict[str, tuple[str, str, int | None]] = {

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from redis import ConnectionError as RedisConnectionError
 
-from panther_channels import _outage
-from panther_channels._outage import is_trouble, limited
+from panther_channels._process import outage as _outage
+from panther_channels._process.outage import is_trouble, limited
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.layers.local.directory import UnusableDirectoryError
 from tests.names import name_of

@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_channels._path_variables import parameters
+from panther_channels._handshake.parameters import parameters
 from panther_channels.exceptions import InvalidPathVariableAPIError
 from panther_channels.websocket import GenericWebsocket, Websocket
 from tests.names import name_of

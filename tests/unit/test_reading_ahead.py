@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from panther_channels._reading_ahead import ReadingAhead
-from panther_channels._state import Socket
+from panther_channels._socket.reading_ahead import ReadingAhead
+from panther_channels._socket.state import Socket
 
 END = {"type": "websocket.disconnect", "code": 4001}
 

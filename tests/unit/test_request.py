@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_channels._request import Address, Headers, query_params
+from panther_channels._socket.request import Address, Headers, query_params
 
 HEADERS = Headers(
     [

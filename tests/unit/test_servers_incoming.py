@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from panther_channels.servers._incoming import ControlFrames, max_fragments, skip_to_close
+from panther_channels.servers.incoming import ControlFrames, max_fragments, skip_to_close
 from tests.wire import BINARY, CLOSE, CONTINUATION, PING, close, frame
 
 

@@ -9,8 +9,9 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from django.test import override_settings
 
-from panther_channels import _hub, _slow_client
-from panther_channels._inbox import Inbox
+from panther_channels._hub import hub as _hub
+from panther_channels._hub.subscription import Inbox
+from panther_channels._socket import slow_client as _slow_client
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer, StuckPeer
 from tests.waiting import until

@@ -2,15 +2,8 @@ from typing import Any
 
 import pytest
 
-from panther_channels._state import (
-    OPEN,
-    Ending,
-    GoneError,
-    IllegalStateError,
-    Socket,
-    State,
-    ending_for,
-)
+from panther_channels._socket.closing import Ending, GoneError, IllegalStateError, ending_for
+from panther_channels._socket.state import OPEN, Socket, State
 from panther_channels.exceptions import (
     AuthenticationAPIError,
     AuthorizationAPIError,

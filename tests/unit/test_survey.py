@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from channels.layers import InMemoryChannelLayer
 
-from panther_channels import _survey
-from panther_channels._survey import Answers
+from panther_channels._hub import survey as _survey
+from panther_channels._hub.survey import Answers
 from panther_channels.exceptions import ChannelLayerError
 from tests.unit.processes import Process, failing
 from tests.waiting import until

@@ -15,7 +15,8 @@ from django.utils.connection import ConnectionDoesNotExist
 from django.utils.functional import SimpleLazyObject
 
 from panther_channels import sync, websocket
-from panther_channels.connections import EVENT_TYPE, group_name
+from panther_channels._hub.addresses import group_name
+from panther_channels._hub.delivery import EVENT_TYPE
 
 ID = "0123456789abcdef" * 2
 NAMES = sync.__all__

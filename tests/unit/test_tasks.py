@@ -3,8 +3,8 @@ import gc
 
 import pytest
 
-from panther_channels import _tasks
-from panther_channels._tasks import Tasks
+from panther_channels._socket import tasks as _tasks
+from panther_channels._socket.tasks import Tasks
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from panther_channels import _transport
-from panther_channels._transport import acknowledged, find
+from panther_channels._socket import transport as _transport
+from panther_channels._socket.transport import acknowledged, find
 from tests.waiting import until
 
 

@@ -12,7 +12,7 @@ from weakref import WeakSet
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
-from panther_channels._loops import OnePerLoop
+from panther_channels._process.loops import OnePerLoop
 from panther_channels.layers.backplane import Backplane, Nodes, node_of
 from panther_channels.layers.local.channels import Channels
 from panther_channels.layers.local.directory import Directory

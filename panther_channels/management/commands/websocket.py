@@ -9,7 +9,8 @@ import orjson
 from django.core.management.base import BaseCommand, CommandError
 
 from panther_channels import conf, status
-from panther_channels.connections import find_channel_layer, is_connection_id
+from panther_channels._hub.addresses import is_connection_id
+from panther_channels._hub.delivery import find_channel_layer
 from panther_channels.layers.backplane import backplane
 from panther_channels.sync import close_websocket_connection, send_message_to_websocket
 

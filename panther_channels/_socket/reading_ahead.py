@@ -7,7 +7,7 @@ hook. So once a hook takes its time, somebody else looks, and keeps what comes i
 import asyncio
 from collections import deque
 
-from panther_channels._state import Message, Socket
+from panther_channels._socket.state import Message, Socket
 
 _AHEAD = 64 * 1024  # bytes; further on, the transport slows the client down as it would without us
 _OVERHEAD = 256  # bytes that every message counts more, for empty ones cost memory, too

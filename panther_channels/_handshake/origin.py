@@ -17,8 +17,8 @@ from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 from panther_channels import conf
-from panther_channels._lines import Repeats, shown
-from panther_channels._request import Headers
+from panther_channels._process.log_lines import Repeats, shown
+from panther_channels._socket.request import Headers
 
 _HOST = {"HTTP_HOST": "host", "HTTP_X_FORWARDED_HOST": "x-forwarded-host"}
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}

@@ -12,12 +12,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from panther_channels._blocked_loop import TICK, BlockedLoop
-from panther_channels._hook_limits import HANDLING, SPREADING, HookLimits
-from panther_channels._loops import OnePerLoop
-from panther_channels._slow_client import SlowClients
-from panther_channels._state import OPEN, RESTART, Socket, State
-from panther_channels._tasks import Tasks
+from panther_channels._hub.hook_limits import HANDLING, SPREADING, HookLimits
+from panther_channels._process.blocked_loop import TICK, BlockedLoop
+from panther_channels._process.loops import OnePerLoop
+from panther_channels._socket.closing import RESTART
+from panther_channels._socket.slow_client import SlowClients
+from panther_channels._socket.state import OPEN, Socket, State
+from panther_channels._socket.tasks import Tasks
 
 logger = logging.getLogger("panther_channels")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from channels.db import database_sync_to_async
 
-from panther_channels._lines import shortened
+from panther_channels._process.log_lines import shortened
 from panther_channels.exceptions import AuthenticationAPIError
 
 if TYPE_CHECKING:

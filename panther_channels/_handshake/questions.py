@@ -12,7 +12,7 @@ from django.db.models import Model
 from django.urls import URLPattern
 
 from panther_channels import conf
-from panther_channels._credentials import ForeignCredentialError
+from panther_channels._handshake.credentials import ForeignCredentialError
 from panther_channels.exceptions import AuthenticationAPIError, AuthorizationAPIError
 
 if TYPE_CHECKING:

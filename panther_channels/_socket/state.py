@@ -5,13 +5,19 @@ import enum
 import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any
 
 from panther_channels import status
-from panther_channels._denial import deny
-from panther_channels._lines import shown
-from panther_channels._transport import Transport
-from panther_channels.exceptions import BaseError, ChannelLayerError, WebsocketError
+from panther_channels._process.log_lines import shown
+from panther_channels._socket.closing import (
+    UNAVAILABLE,
+    Ending,
+    GoneError,
+    IllegalStateError,
+    shortened_detail,
+)
+from panther_channels._socket.denial import deny
+from panther_channels._socket.transport import Transport
 
 logger = logging.getLogger("panther_channels")
 
@@ -28,58 +34,6 @@ class State(enum.Enum):
 
 
 OPEN = State.OPEN  # read for every message; a global is faster than an attribute of an enum
-
-
-class IllegalStateError(WebsocketError):
-    """A method was called in a state in which it is not legal."""
-
-
-class GoneError(IllegalStateError):
-    """The client has gone, or somebody outside closed the connection: nobody's mistake."""
-
-
-class Ending(NamedTuple):
-    """How a connection ends: what an open one is closed with, and what a handshake is answered."""
-
-    code: int = status.WS_1008_POLICY_VIOLATION
-    reason: str = ""
-    status: int = status.HTTP_403_FORBIDDEN
-    detail: Any = "Permission Denied"
-
-
-RESTART = Ending(status.WS_1012_SERVICE_RESTART, "service restart")
-OVERDUE = Ending(
-    status.WS_1013_TRY_AGAIN_LATER,
-    status=status.HTTP_503_SERVICE_UNAVAILABLE,
-    detail="Service Unavailable",
-)
-SLOW_CLIENT = Ending(status.WS_1013_TRY_AGAIN_LATER, "slow consumer")
-UNAVAILABLE = Ending(
-    status.WS_1013_TRY_AGAIN_LATER,
-    "try again later",
-    status.HTTP_503_SERVICE_UNAVAILABLE,
-    "Service Unavailable",
-)
-
-
-def is_refusal(error: BaseException) -> TypeGuard[BaseError]:
-    """Whether an exception was raised on purpose, to refuse or to close."""
-    return isinstance(error, BaseError) and not isinstance(error, IllegalStateError)
-
-
-def ending_for(error: BaseException) -> Ending:
-    """What an exception of a hook asks for: its own code and detail, or 1011."""
-    if isinstance(error, ChannelLayerError):
-        return UNAVAILABLE
-    if not is_refusal(error) or not isinstance(error.status_code, int):
-        return Ending(code=status.WS_1011_INTERNAL_ERROR)
-    code = http = error.status_code
-    if not status.is_sendable(code):
-        is_clients = 400 <= code < 500
-        code = status.WS_1008_POLICY_VIOLATION if is_clients else status.WS_1011_INTERNAL_ERROR
-    if not 400 <= http < 500:
-        http = status.HTTP_403_FORBIDDEN
-    return Ending(code, _shortened(error.detail), http, error.detail)
 
 
 class Socket:
@@ -206,7 +160,7 @@ class Socket:
             return
         is_private = ending.code >= status.WS_3000_UNAUTHORIZED
         code = ending.code if is_private else 4000 + ending.status
-        await self._close_frame(code, ending.reason or _shortened(ending.detail))
+        await self._close_frame(code, ending.reason or shortened_detail(ending.detail))
 
     async def _close_frame(self, code: int, reason: str) -> None:
         await self.emit({"type": "websocket.close", "code": code, "reason": reason})
@@ -260,12 +214,3 @@ class Socket:
         """The error for a call that the state doesn't allow."""
         kind = GoneError if self.is_gone else IllegalStateError
         return kind(f"{what}; the state of this connection is {self.state.value!r}.")
-
-
-def too_large(limit: int) -> str:
-    """The reason of a close for a message that is larger than ``WS_MAX_MESSAGE_SIZE``."""
-    return f"a message has {limit} bytes at most"
-
-
-def _shortened(detail: Any) -> str:
-    return str(detail).encode(errors="replace")[:123].decode(errors="ignore")

@@ -5,9 +5,10 @@ import logging
 from collections.abc import Iterable
 
 from panther_channels import conf
-from panther_channels._state import OPEN, SLOW_CLIENT, Socket, State
-from panther_channels._tasks import Tasks
-from panther_channels._transport import Transport
+from panther_channels._socket.closing import SLOW_CLIENT
+from panther_channels._socket.state import OPEN, Socket, State
+from panther_channels._socket.tasks import Tasks
+from panther_channels._socket.transport import Transport
 
 logger = logging.getLogger("panther_channels")
 

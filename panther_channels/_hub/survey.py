@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from panther_channels._inbox import Inbox
-from panther_channels._lines import Repeats
-from panther_channels._loops import OnePerLoop
-from panther_channels._outage import TO_JOIN, TO_SEND, limited, log_failure
-from panther_channels._tasks import Tasks
-from panther_channels.connections import group_name
+from panther_channels._hub.addresses import group_name
+from panther_channels._hub.subscription import Inbox
+from panther_channels._process.log_lines import Repeats
+from panther_channels._process.loops import OnePerLoop
+from panther_channels._process.outage import TO_JOIN, TO_SEND, limited, log_failure
+from panther_channels._socket.tasks import Tasks
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.layers.backplane import Backplane, backplane
 

@@ -1,6 +1,6 @@
 """What daphne's server does beside its WebSockets: its end, its access log, requests with a body.
 
-Written for daphne 4.2.3, as :mod:`panther_channels.servers.daphne`, which installs it.
+Written for daphne 4.2.3, as :mod:`panther_channels.servers.daphne.protocol`, which installs it.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
 
 from panther_channels import conf
-from panther_channels._hub import hub
-from panther_channels._logs import redact
-from panther_channels.servers._last_resort import told_to_stop
+from panther_channels._hub.hub import hub
+from panther_channels._process.logs import redact
+from panther_channels.servers.shutdown import told_to_stop
 
 _daphne_log_action = Server.log_action
 _daphne_got_length = WebRequest.gotLength
@@ -27,7 +27,7 @@ _twisted: Any = reactor
 
 
 def install() -> None:
-    """Called once, by :func:`panther_channels.servers.daphne.install`."""
+    """Called once, by :func:`panther_channels.servers.daphne.protocol.install`."""
     Server.kill_all_applications = _kill_all_applications
     Server.log_action = _log_action
     WebRequest.gotLength = _got_length

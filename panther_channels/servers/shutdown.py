@@ -1,7 +1,7 @@
 """The last resort: where a server was told to stop by a signal, the process ends, whatever hangs.
 
 No event loop has to run for it, and no signal handler of Python: a thread does it, that of
-:mod:`panther_channels._blocked_loop`, which runs where a WebSocket was served.
+:mod:`panther_channels._process.blocked_loop`, which runs where a WebSocket was served.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from types import FrameType
 from django.conf import settings
 
 from panther_channels import conf
-from panther_channels._blocked_loop import call_from, lines_of
-from panther_channels._hub import Hub, hub
+from panther_channels._hub.hub import Hub, hub
+from panther_channels._process.blocked_loop import call_from, lines_of
 from panther_channels.layers.local import close_all
 
 logger = logging.getLogger("panther_channels")

@@ -18,10 +18,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 
 from panther_channels import conf, status
-from panther_channels.servers import _server
-from panther_channels.servers._answers import Denial, header_values
-from panther_channels.servers._flow import SEND_LIMIT, FlowProtocol, IncomingQueue
-from panther_channels.servers._incoming import MANY
+from panther_channels.servers.daphne import server as daphne_server
+from panther_channels.servers.daphne.answers import Denial, header_values
+from panther_channels.servers.daphne.flow import SEND_LIMIT, FlowProtocol, IncomingQueue
+from panther_channels.servers.incoming import MANY
 
 logger = logging.getLogger("panther_channels")
 
@@ -38,7 +38,7 @@ def install() -> None:
     ws_protocol.WebSocketFactory.protocol = WebSocketProtocol
     Server.create_application = _create_application
     FileDescriptor.SEND_LIMIT = SEND_LIMIT
-    _server.install()
+    daphne_server.install()
     # For autobahn, a client that answers our 1014 with the same has broken the protocol.
     if status.WS_1014_BAD_GATEWAY not in AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED:
         AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.append(status.WS_1014_BAD_GATEWAY)

@@ -10,7 +10,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
-from panther_channels._outage import TO_JOIN, limited, log_failure
+from panther_channels._process.outage import TO_JOIN, limited, log_failure
 from panther_channels.layers.backplane import backplane, is_of_one_message
 
 logger = logging.getLogger("panther_channels")

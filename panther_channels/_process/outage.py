@@ -7,8 +7,8 @@ import sys
 from collections.abc import Awaitable
 from typing import Any
 
-from panther_channels._lines import Repeats, shown
-from panther_channels._loops import OnePerLoop
+from panther_channels._process.log_lines import Repeats, shown
+from panther_channels._process.loops import OnePerLoop
 from panther_channels.exceptions import ChannelLayerError
 
 #: Seconds for a step of a handshake. daphne gives a client up after five.

@@ -4,8 +4,8 @@ import asyncio
 import logging
 
 from panther_channels import conf, status
-from panther_channels._reading_ahead import ReadingAhead
-from panther_channels._state import OPEN, Socket, State
+from panther_channels._socket.reading_ahead import ReadingAhead
+from panther_channels._socket.state import OPEN, Socket, State
 
 logger = logging.getLogger("panther_channels")
 

@@ -1,8 +1,7 @@
 """How much daphne lets wait for a slow reader, and how much of a fast writer, per connection.
 
-Written for daphne 4.2.3 with autobahn 26.10.2, as :mod:`panther_channels.servers.daphne`, which
-builds on this. daphne itself has no limit on either side, and one for the size of a message that
-holds for both.
+Written for daphne 4.2.3 with autobahn 26.10.2, as `protocol.py`, which builds on this. daphne
+itself has no limit on either side, and one for the size of a message that holds for both.
 """
 
 import asyncio
@@ -15,9 +14,9 @@ from django.conf import settings
 from twisted.internet.interfaces import ISSLTransport
 
 from panther_channels import conf, status
-from panther_channels._state import too_large
-from panther_channels._transport import acknowledged
-from panther_channels.servers._incoming import (
+from panther_channels._socket.closing import too_large
+from panther_channels._socket.transport import acknowledged
+from panther_channels.servers.incoming import (
     MANY,
     OVERHEAD,
     TOO_MANY_CONTROL_FRAMES,
@@ -111,7 +110,7 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
 
     @property
     def asgi_transport(self) -> "_DaphneTransport":
-        """What :func:`panther_channels._transport.find` finds."""
+        """What :func:`panther_channels._socket.transport.find` finds."""
         return _DaphneTransport(self)
 
     # What comes in
@@ -278,7 +277,7 @@ class _Producer:
 
 
 class _DaphneTransport:
-    """The transport of a connection; see :class:`panther_channels._transport.Transport`."""
+    """The transport of a connection; see :class:`panther_channels._socket.transport.Transport`."""
 
     __slots__ = ("_protocol",)
 

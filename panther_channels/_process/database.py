@@ -96,7 +96,7 @@ def _check_if_lost(execute: Callable[..., Any], *arguments: Any) -> Any:
         raise
 
 
-connection_created.connect(_opened, dispatch_uid="panther_channels._database")
+connection_created.connect(_opened, dispatch_uid="panther_channels._process.database")
 
 
 async def close_old() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from panther_channels._logs import is_secret
+from panther_channels._process.logs import is_secret
 
 
 class Headers:

@@ -13,10 +13,10 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any, NamedTuple
 
 from panther_channels import conf
-from panther_channels._loops import OnePerLoop
-from panther_channels._survey import LATE, survey
-from panther_channels._tasks import Tasks
-from panther_channels.connections import user_group
+from panther_channels._hub.addresses import user_group
+from panther_channels._hub.survey import LATE, survey
+from panther_channels._process.loops import OnePerLoop
+from panther_channels._socket.tasks import Tasks
 from panther_channels.exceptions import ThrottlingAPIError
 
 logger = logging.getLogger("panther_channels")
