@@ -182,6 +182,7 @@ class Connection(Socket):
         if self._is_attached:
             return
         self._is_attached = True
+        conf.send_timeout()  # a mistake in it is told here, and not in the tick of all
         try:
             layer = find_channel_layer()
         except InvalidChannelLayerError as error:  # a backend that isn't there, or not installed
