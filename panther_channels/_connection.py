@@ -176,6 +176,7 @@ class Connection(Socket):
         if self._is_attached:
             return
         self._is_attached = True
+        conf.send_timeout()  # a mistake in it is told here, and not in the tick of all
         if (layer := _find_layer()) is not None:
             found = backplane(layer)
             naming = found.new_channel()

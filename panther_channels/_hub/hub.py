@@ -32,6 +32,7 @@ class Hub:
     """What there is of an event loop, which must be running.
 
     Attributes:
+        connections: who is there, by the task that serves it.
         is_stopping: whether the server stops, and lets nobody in any more.
         slow_clients: ends connections whose clients take nothing.
     """
@@ -40,7 +41,7 @@ class Hub:
         self.is_stopping = False
         self.slow_clients = SlowClients(tasks := Tasks(_log_failure))
         self._tasks = tasks
-        self._sockets: dict[asyncio.Task[Any], Socket] = {}
+        self.connections: dict[asyncio.Task[Any], Socket] = {}
         self._limits: dict[Socket, HookLimits] = {}  # of those that were found busy
         self._expiries: dict[Socket, tuple[float, _Expire]] = {}
         self._next_expiry = float("inf")
@@ -61,37 +62,40 @@ class Hub:
         if task is None:
             raise RuntimeError("a connection is served by a task")
         socket.task = task
-        self._sockets[task] = socket
+        self.connections[task] = socket
         self._is_empty.clear()
         if not self._is_ticking:
             self._is_ticking = True
             self._blocked_loop.start()
-            self._tick()
+            self._schedule()
 
     def leave(self, socket: Socket) -> None:
         """End what :meth:`enter` began."""
         self._limits.pop(socket, None)
-        self._sockets.pop(socket.task, None)
-        if not self._sockets:
+        self.connections.pop(socket.task, None)
+        if not self.connections:
             self._is_empty.set()
 
     def names(self) -> list[str]:
         """The connections that are busy, or else all, in words; may be called by any thread."""
-        sockets = list(self._sockets.values())
+        sockets = list(self.connections.values())
         return [str(socket) for socket in sockets if socket.hook] or [str(each) for each in sockets]
 
     def _name_of(self, task: Any) -> str | None:
-        socket = self._sockets.get(task)
+        socket = self.connections.get(task)
         return None if socket is None else str(socket)
 
     # What is checked on all of them
 
-    def _tick(self) -> None:
+    def _schedule(self) -> None:
         # No timer is kept: it knows the loop, which would be kept for ever by it.
         asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        self._schedule()
         self._blocked_loop.tick()
         now = time.monotonic()
-        sockets = list(self._sockets.values())
+        sockets = list(self.connections.values())
         for socket in sockets:
             if socket.received != socket.handled:  # nearly all of them wait for their clients
                 self._limits_of(socket).check(now)
@@ -149,7 +153,7 @@ class Hub:
         """
         self.is_stopping = True
         started = time.monotonic()
-        sockets = list(self._sockets.values())
+        sockets = list(self.connections.values())
         spread = _seconds_to_close(len(sockets), seconds)
         closing = set()
         for number, socket in enumerate(sockets):
@@ -166,7 +170,7 @@ class Hub:
         await self.emptied(seconds * (SPREADING + HANDLING) - (time.monotonic() - started))
         for task in closing:
             task.cancel()
-        for socket in self._sockets.values():
+        for socket in self.connections.values():
             if socket.transport is not None:
                 socket.transport.abort()
 

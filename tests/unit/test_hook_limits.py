@@ -181,3 +181,22 @@ async def test_who_read_ahead_ends_with_the_connection():
         assert peer.journal[0] == len(before) + 2
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+async def test_what_was_read_ahead_is_handled_and_each_has_its_time(
+    caplog: pytest.LogCaptureFixture,
+):
+    class Pausing(Sleepy):
+        async def receive(self, data: str | bytes):
+            await asyncio.sleep(float(data))
+            self.note(data)
+
+    async with Peer(Pausing.as_asgi()) as peer:
+        await peer.accepted()
+        texts = ["0.08", "0.081", "0.082", "0", "0.083"]
+        for text in texts:
+            peer.push(text)
+        peer.leave(4001)
+        await peer.ended()
+        assert peer.journal == [*texts, ("disconnect", 4001)]
+    assert warnings(caplog) == []

@@ -68,6 +68,7 @@ async def test_who_has_gone_does_not_expire(caplog: pytest.LogCaptureFixture):
         await gone.accepted()
         gone.leave()
         assert await gone.ended() == []
+        assert hub()._expiries == {}, "nor is it kept until then"
         async with Peer(Expiring.as_asgi(), exp=time.time() + 0.2) as other:
             await other.accepted()
             await other.next()
