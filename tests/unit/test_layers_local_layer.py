@@ -112,18 +112,6 @@ async def test_flush_everywhere(layer, other):
     assert await next_of(layer, channel) == {"n": 2}
 
 
-async def test_channels_that_all_processes_share(layer):
-    """A message in them would have to lie in a file."""
-    for call in (
-        layer.send("tasks", {}),
-        layer.receive("tasks"),
-        layer.group_add("g", "tasks"),
-        layer.group_discard("g", "tasks"),
-    ):
-        with pytest.raises(ValueError, match=r"'tasks'.*runworker.*channels_redis\.core"):
-            await call
-
-
 # To one connection
 
 
