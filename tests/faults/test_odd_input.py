@@ -15,14 +15,14 @@ from typing import Any
 
 import msgpack
 import pytest
-from channels_redis.core import RedisChannelLayer
-from channels_redis.pubsub import RedisPubSubChannelLayer
+from channels_redis import core
 from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from panther_channels.connections import EVENT_TYPE
-from panther_channels.layers import LocalChannelLayer
+from panther_channels.layers import LocalChannelLayer, RedisChannelLayer
 from panther_channels.layers.local.frames import Kind, encode, pack
+from panther_channels.layers.redis import frames as of_redis
 from panther_channels.websocket import send_message_to_websocket
 from tests.conftest import StartRedis, StartServer
 from tests.faults import fuzz
@@ -311,10 +311,10 @@ async def test_events(
     if kind != "local":
         url = start_redis().url
         env = {"REDIS_URL": url}
-        layer = RedisPubSubChannelLayer(hosts=[url])
+        layer = RedisChannelLayer(hosts=[url])
     if kind == "core":
         env["DJANGO_SETTINGS_MODULE"] = "tests.integration.core_settings"
-        layer = RedisChannelLayer([{"address": url, "socket_timeout": None}])
+        layer = core.RedisChannelLayer([{"address": url, "socket_timeout": None}])
     with default_layer(layer):
         server = start_server(server_name, env=env)
         ids = await opened(clients, server)
@@ -325,7 +325,9 @@ async def test_events(
         if kind == "pubsub":
             async with Redis.from_url(url) as redis:
                 for payload in PAYLOADS:
-                    await redis.publish(f"asgi__group__{group}", payload)
+                    node = f"asgi.0__node__{group.partition('.')[2][:8]}"
+                    await redis.publish(node, payload)
+                    await redis.publish(node, of_redis.pack(group, payload))
         behind = {"type": EVENT_TYPE, "text": "behind them"}
         start = time.monotonic()
         if kind == "local":
