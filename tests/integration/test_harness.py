@@ -141,7 +141,7 @@ def test_the_project_is_served_with_redis_as_its_layer(redis_backed_server: Serv
         websockets.sync.client.connect(f"{redis_backed_server.ws_url}/ws/id") as client,
         redis.Redis.from_url(redis_backed_server.env["REDIS_URL"]) as redis_client,
     ):
-        channels = redis_client.pubsub_channels(f"*{client.recv(5)!s}*")
+        channels = redis_client.pubsub_channels(f"*__node__{str(client.recv(5))[:8]}")
         assert len(channels) == 1
         client.send("hello")
         assert client.recv(5) == "hello"
