@@ -126,6 +126,8 @@ async def _cancel(task: "asyncio.Future[Any]") -> None:
     # without a limit.
     for _ in range(2):
         task.cancel()
-        await asyncio.wait({task}, timeout=1.0)
+        await asyncio.sleep(0)  # nearly always, no more is needed
+        if not task.done():
+            await asyncio.wait({task}, timeout=1.0)
         if task.done():
             return

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from channels.layers import InMemoryChannelLayer
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 
@@ -27,6 +26,7 @@ from panther_channels.connections import (
     message_event,
     required_user_group,
 )
+from panther_channels.layers.backplane import backplane
 
 __all__ = ["close_user_websockets", "close_websocket_connection", "send_message_to_websocket"]
 
@@ -126,8 +126,8 @@ def close_user_websockets(
 def deliver(group: str, event: dict[str, Any]) -> None:
     """Hand an event to a group of the channel layer, and wait until the layer has it."""
     layer = channel_layer()
-    if isinstance(layer, InMemoryChannelLayer):
-        # Its queues belong to the server's event loop, and this finds the way back to that one.
+    if backplane(layer).is_in_memory:
+        # It belongs to the server's event loop, and this finds the way back to that one.
         async_to_sync(layer.group_send)(group, event)
     else:
         waiting_for = f"Sending by {type(layer).__name__}"
@@ -139,7 +139,7 @@ def deliver_soon(
 ) -> None:
     """The same without waiting; ``failed`` is called, in any thread, where the layer fails."""
     layer = channel_layer()
-    if isinstance(layer, InMemoryChannelLayer):
+    if backplane(layer).is_in_memory:
         deliver(group, event)  # never waits for anybody
     else:
         _background.post(hand_over(layer, group, event), failed)

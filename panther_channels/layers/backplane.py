@@ -13,6 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from channels.layers import InMemoryChannelLayer
+
 from panther_channels._loops import OnePerLoop
 from panther_channels._outage import TO_SEND, is_trouble, log_failure
 
@@ -50,10 +52,12 @@ class Backplane:
         limits_itself: whether nobody waits for it for more than a few seconds. Another limit
             would cost another timer for every message.
         largest_message: bytes of a message that may be sent without harm to others.
+        is_in_memory: whether it reaches one process alone, and there belongs to one event loop.
     """
 
     limits_itself = False
     largest_message = _LARGEST
+    is_in_memory = False
 
     if TYPE_CHECKING:  # of Channels' class, which these must not hide
 
@@ -98,6 +102,7 @@ class _AnyLayer(Backplane):
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
+        self.is_in_memory = isinstance(layer, InMemoryChannelLayer)
         if any(base.__module__.startswith("channels_redis") for base in type(layer).__mro__):
             # Redis cuts a process off from all messages when more waits for it than its
             # client-output-buffer-limit allows.

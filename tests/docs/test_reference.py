@@ -35,13 +35,13 @@ def mentions(name: str) -> bool:
 def public_modules() -> list[ModuleType]:
     prefix = f"{panther_channels.__name__}."
     names = [info.name for info in pkgutil.walk_packages(panther_channels.__path__, prefix)]
-    modules = [importlib.import_module(name) for name in names if "._" not in name]
-    # Of the layers, the package names what is for users.
+    # The rooms of `layers` are reached by its own names.
+    names = [name for name in names if not re.search(r"\._|\.layers\.", name)]
+    modules = [importlib.import_module(name) for name in names]
     return [
         module
         for module in modules
-        if module.__name__ == f"{prefix}layers"
-        or not (hasattr(module, "__path__") or module.__name__.startswith(f"{prefix}layers."))
+        if not hasattr(module, "__path__") or module.__name__ == f"{prefix}layers"
     ]
 
 

@@ -92,8 +92,8 @@ class Live:
         self._runner.run(self._check(data))
 
     async def _check(self, data: bytes) -> None:
-        name = self._channel.partition("!")[0].rpartition(".")[2]
-        _, writer = await asyncio.open_unix_connection(f"{self._directory}/{name}")
+        path = f"{self._directory}/panther-{self._layer.node()}"
+        _, writer = await asyncio.open_unix_connection(path)
         writer.write(data)
         await writer.drain()
         writer.close()

@@ -63,7 +63,7 @@ class Obey(GenericWebsocket):
     Its first message is its connection id; each hook writes a line to the log.
     """
 
-    groups = ["obeying"]  # to be seen in Redis, as long as there is one
+    groups = ("obeying",)  # to be seen in Redis, as long as there is one
 
     async def connect(self):
         await self.accept()

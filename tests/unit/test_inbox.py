@@ -140,7 +140,8 @@ def use(layer: InMemoryChannelLayer, listener: Listener) -> Use:
         yield inbox, name
         async with asyncio.timeout(3):  # an event in work would have five seconds
             await inbox.leave()
-        assert layer.channels == {}
+        await asyncio.sleep(0)
+        assert (layer.channels, len(asyncio.all_tasks())) == ({}, 1)
         assert set(layer.groups) <= {"room"}
 
     return begin

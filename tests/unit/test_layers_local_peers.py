@@ -1,4 +1,5 @@
 import time
+from typing import Any
 
 import pytest
 
@@ -32,10 +33,16 @@ async def test_who_comes_later_is_seen(peers, listen):
 
 async def test_the_directory_is_read_only_when_it_changes(peers, listen, directory, monkeypatch):
     listen("a")
-    reads, past = [], time.time_ns() - 10_000_000_000
+    reads: list[int] = []
+    past = time.time_ns() - 10_000_000_000
     names = directory.names
     monkeypatch.setattr(directory, "changed", lambda: past)
-    monkeypatch.setattr(directory, "names", lambda: reads.append(1) or names())
+
+    def counted() -> Any:
+        reads.append(1)
+        return names()
+
+    monkeypatch.setattr(directory, "names", counted)
     for _ in range(3):
         await peers.broadcast(b"x")
     assert len(reads) == 1

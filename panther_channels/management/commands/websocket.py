@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from channels.layers import InMemoryChannelLayer
 from django.core.management.base import BaseCommand, CommandError
 
 from panther_channels import conf, status
 from panther_channels.connections import find_channel_layer, is_connection_id
+from panther_channels.layers.backplane import backplane
 from panther_channels.sync import close_websocket_connection, send_message_to_websocket
 
 
@@ -61,7 +61,7 @@ class Command(BaseCommand):
 
 def _check_layer() -> None:
     alias = conf.channel_layer()
-    if isinstance(find_channel_layer(), InMemoryChannelLayer):
+    if backplane(find_channel_layer()).is_in_memory:
         raise CommandError(
             f'CHANNEL_LAYERS["{alias}"] is the in-memory layer, which reaches nothing outside its '
             "own process, and the connections are in the server's. Set its BACKEND to "
