@@ -12,6 +12,10 @@ urlpatterns: list[object] = []
 # Channels looks after database connections at every message; without a database it would be spared.
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 
+# Bare Channels is measured with the layer that it has.
+_pubsub = "channels_redis.pubsub.RedisPubSubChannelLayer"
+if "panther_channels" in INSTALLED_APPS:
+    _pubsub = "panther_channels.layers.RedisChannelLayer"
 # A Redis URL, or a directory.
 _address = os.environ.get("BENCHMARK_ADDRESS", "")
 _layers: dict[str, dict[str, Any]] = {
@@ -20,7 +24,7 @@ _layers: dict[str, dict[str, Any]] = {
         "CONFIG": {"directory": _address},
     },
     "pubsub": {
-        "BACKEND": "panther_channels.layers.RedisChannelLayer",
+        "BACKEND": _pubsub,
         "CONFIG": {"hosts": [_address]},
     },
     "core": {

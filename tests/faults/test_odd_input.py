@@ -14,14 +14,14 @@ from typing import Any
 
 import msgpack
 import pytest
-from channels_redis.core import RedisChannelLayer
-from channels_redis.pubsub import RedisPubSubChannelLayer
+from channels_redis import core
 from redis.asyncio import Redis
 from websockets.asyncio.client import connect
 
 from panther_channels._hub.delivery import EVENT_TYPE
-from panther_channels.layers import LocalChannelLayer
+from panther_channels.layers import LocalChannelLayer, RedisChannelLayer
 from panther_channels.layers.local.frames import Kind, encode, pack
+from panther_channels.layers.redis import frames as of_redis
 from panther_channels.websocket import send_message_to_websocket
 from tests.client import Client, Connection
 from tests.conftest import StartRedis, StartServer
@@ -316,10 +316,10 @@ async def test_events(
     if kind != "local":
         url = start_redis().url
         env = {"REDIS_URL": url}
-        layer = RedisPubSubChannelLayer(hosts=[url])
+        layer = RedisChannelLayer(hosts=[url])
     if kind == "core":
         env["DJANGO_SETTINGS_MODULE"] = "tests.integration.core_settings"
-        layer = RedisChannelLayer([{"address": url, "socket_timeout": None}])
+        layer = core.RedisChannelLayer([{"address": url, "socket_timeout": None}])
     server = start_server(server_name, env=env)
     with default_layer(layer):
         async with opened(server) as ids:
@@ -328,8 +328,10 @@ async def test_events(
                 await layer.group_send(group, event)
             if kind == "pubsub":
                 async with Redis.from_url(url) as redis:
+                    node = f"asgi.0__node__{group.partition('.')[2][:8]}"
                     for payload in PAYLOADS:
-                        await redis.publish(f"asgi__group__{group}", payload)
+                        await redis.publish(node, payload)
+                        await redis.publish(node, of_redis.pack(group, payload))
             behind = {"type": EVENT_TYPE, "text": "behind them"}
             start = time.monotonic()
             if kind == "local":

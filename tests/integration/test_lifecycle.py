@@ -25,9 +25,10 @@ def server(redis_backed_server: Server) -> Server:
 
 
 def channels(server: RedisServer | Server) -> list[bytes]:
+    """The groups in Redis that somebody has subscribed to."""
     url = server.url if isinstance(server, RedisServer) else server.env["REDIS_URL"]
     with redis.Redis.from_url(url) as client:
-        return sorted(client.pubsub_channels())
+        return sorted(client.pubsub_channels("*__group__*"))
 
 
 class Watch:

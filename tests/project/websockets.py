@@ -62,6 +62,8 @@ class Obey(GenericWebsocket):
     Its first message is its connection id; each hook writes a line to the log.
     """
 
+    groups = ("obeying",)  # to be seen in Redis, as long as there is one
+
     async def connect(self):
         await self.accept()
         logger.info("connect called id=%s", self.connection_id)
