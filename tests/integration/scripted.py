@@ -2,8 +2,8 @@
 
 The query string is the `repr` of a list: a number, which its lines begin with, and steps. A step is
 a message to send, one of the words below, a number: so many bytes as the body of a refusal, or a
-pair: a size, and how many messages of that size to send. Then it takes what comes until the end.
-Over HTTP it answers with its root path.
+pair: a size, and how many messages of that size to send; a third element has them sent at once.
+Then it takes what comes until the end. Over HTTP it answers with its root path.
 With MENDED in the environment, the server of that name is mended, else it is left as it was
 installed; with TRUSTING, WS_TRUST_DAPHNE_ROOT_PATH is set.
 """
@@ -75,6 +75,8 @@ class Connection:
                 self.tell(f"{key} {' '.join(self._scope.get(key) or ['none'])}")
         elif step == "receive":
             self._tell_event(await self._receive())
+        elif isinstance(step, tuple) and len(step) == 3:
+            await asyncio.gather(*(self.do((step[0], 1)) for _ in range(step[1])))
         elif isinstance(step, tuple):
             message = {"type": "websocket.send", "bytes": bytes(step[0])}
             outcomes = [await self._try(message) for _ in range(step[1])]

@@ -636,6 +636,14 @@ def test_send_waits_for_the_client(mended: Server):
         script.wait("sent send")
 
 
+def test_of_many_that_wait_to_send_one_goes_on(mended: Server):
+    script = Script(mended, ACCEPT, (MB, 100, "at once"))
+    with script.client() as client:
+        for _ in range(5):
+            assert client.receive() == (BINARY, bytes(MB))
+        assert mended.log.count(f"script {script.number} sent send") < 50
+
+
 def test_daphne_still_never_waits(unmended: Server):
     script = Script(unmended, ACCEPT, (MB, 50))
     with script.client():

@@ -319,6 +319,7 @@ async def test_wrappers_of_ones_own_and_many_connections():
     @sync_to_async
     def ask() -> None:
         connection.close()
+        connection.execute_wrappers.clear()  # as of a new thread
         with connection.execute_wrapper(noting):
             User.objects.count()
         count = len(noted)
