@@ -43,7 +43,7 @@ class Steps(GenericWebsocket):
             try:
                 await getattr(self, f"do_{name}")(argument)
             except Exception as error:
-                outcomes.append(f"{step}={_kind(error)}")
+                outcomes.append(f"{step}={_kind(error, self.state)}")
             else:
                 outcomes.append(f"{step}=ok")
             outcomes.append(self.state)
@@ -69,7 +69,9 @@ class Steps(GenericWebsocket):
         note(self, text)
 
 
-def _kind(error: Exception) -> str:
+def _kind(error: Exception, state: str) -> str:
+    if isinstance(error, WebsocketError) and state not in str(error):
+        return f"{error}, which does not tell the state"
     kinds = (WebsocketError, ValueError, Exception)
     return next(kind.__name__ for kind in kinds if isinstance(error, kind))
 
