@@ -297,6 +297,7 @@ class _AsgiConnection(Connection):
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._closed: Closed | None = None
+        self._has_closed = False  # the application, by itself
         self._incoming.put_nowait({"type": "websocket.connect"})
         self._task = asyncio.create_task(application(scope, self._incoming.get, self._take))
         # Where it returns without a close frame, a server drops the TCP connection.
@@ -344,8 +345,13 @@ class _AsgiConnection(Connection):
             await self._task
 
     async def _take(self, message: dict[str, Any]) -> None:
+        assert not self._has_closed, f"{message} came after the close"
+        if self._closed is not None:
+            raise OSError("The client has gone.")
         if message["type"] == "websocket.close":
-            self._disconnect(Closed(message.get("code", 1000), message.get("reason") or ""))
+            self._has_closed = True
+            # A client need not answer a close frame, nor with the same code.
+            self._disconnect(Closed(message.get("code", 1000), message.get("reason") or ""), 1006)
         elif message["type"] == "websocket.send":
             (message.get("text") or "").encode()  # raises in the sender, as it does in a server
         self._outgoing.put_nowait(message)
@@ -356,11 +362,12 @@ class _AsgiConnection(Connection):
         async with asyncio.timeout(seconds):
             return await self._outgoing.get()
 
-    def _disconnect(self, end: Closed) -> Closed:
+    def _disconnect(self, end: Closed, told: int = 0) -> Closed:
         # The first one counts: what came later on TCP would not be read.
         if self._closed is None:
             self._closed = end
-            event = {"type": "websocket.disconnect", "code": end.code, "reason": end.reason}
+            code = told or end.code
+            event = {"type": "websocket.disconnect", "code": code, "reason": end.reason}
             self._incoming.put_nowait(event)
         return self._closed
 

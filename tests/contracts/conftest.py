@@ -1,5 +1,6 @@
 """The real Panther, and us in process and on both servers, each server started once."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -55,7 +56,7 @@ def _options(scenario: Scenario) -> tuple[dict[str, str], str]:
 
 @pytest.fixture(params=OURS)
 async def ours(
-    request: pytest.FixtureRequest, contract_server: StartContract
+    request: pytest.FixtureRequest, contract_server: StartContract, caplog: pytest.LogCaptureFixture
 ) -> AsyncIterator[Play]:
     """Plays a scenario with our classes: in process, on daphne, on uvicorn."""
     if request.param in SERVER_NAMES:
@@ -64,6 +65,12 @@ async def ours(
     else:
         channel_layers.backends.clear()  # each test has an event loop of its own
         yield play_in_process
+        assert [record for record in caplog.get_records("call") if not _is_meant(record)] == []
+
+
+def _is_meant(record: logging.LogRecord) -> bool:
+    error = record.exc_info and record.exc_info[1]
+    return record.levelno < logging.WARNING or "meant: " in str(error)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Synchronous senders in processes of their own: threads, forks, transactions, and their ends."""
+"""Synchronous senders in processes of their own: threads, forks, and their ends."""
 
 import asyncio
 import re
@@ -117,43 +117,6 @@ async def test_a_fork(server: Server, clients: dict[str, Connection]):
         assert found == numbered
     assert [text.split()[0] for text in messages[:200]] == ["before"] * 200
     assert [text.split()[0] for text in messages[-200:]] == ["after"] * 200
-
-
-TRANSACTIONS = """
-from django.contrib.auth.models import User
-from django.core.management import call_command
-from django.db import connection, transaction
-call_command("migrate", verbosity=0)
-
-def save(name):
-    user = User.objects.create(username=name)
-    send_message_to_websocket(ids[0], f"saved {name}", on_commit=True)
-    send_message_to_websocket(ids[0], f"saving {name}")
-    return user
-
-try:
-    with transaction.atomic():
-        save("ann")
-        raise KeyError
-except KeyError:
-    pass
-with transaction.atomic():
-    bob = save("bob")
-    close_websocket_connection(ids[0], 4000, "done", on_commit=True)
-    bob.username = "carl"
-    send_message_to_websocket(ids[0], "the last before the commit")
-print(User.objects.count())
-connection.close()
-"""
-
-
-async def test_transactions(server: Server, clients: dict[str, Connection], tmp_path: Path):
-    connection_id, client = next(iter(clients.items()))
-    env = {**server.env, "TEST_DATABASE": str(tmp_path / "db.sqlite3")}
-    assert await run(env, TRANSACTIONS, connection_id) == "1\n"
-    assert await client.until_closed() == [
-        *("saving ann", "saving bob", "the last before the commit", "saved bob", (4000, "done"))
-    ]
 
 
 # The end of a process

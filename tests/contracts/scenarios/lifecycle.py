@@ -1,6 +1,7 @@
 """Accepting, refusing, closing and failing."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from functools import partial
 from urllib.parse import urlencode
@@ -43,7 +44,7 @@ class Steps(GenericWebsocket):
             try:
                 await getattr(self, f"do_{name}")(argument)
             except Exception as error:
-                outcomes.append(f"{step}={_kind(error)}")
+                outcomes.append(f"{step}={_kind(error, self.state)}")
             else:
                 outcomes.append(f"{step}=ok")
             outcomes.append(self.state)
@@ -65,11 +66,16 @@ class Steps(GenericWebsocket):
     async def do_reason(self, length: str) -> None:
         await self.close(4000, "x" * int(length))
 
+    async def do_id(self, _: str) -> None:
+        await self.send(self.connection_id)
+
     async def do_note(self, text: str) -> None:
         note(self, text)
 
 
-def _kind(error: Exception) -> str:
+def _kind(error: Exception, state: str) -> str:
+    if isinstance(error, WebsocketError) and state not in str(error):
+        return f"{error}, which does not tell the state"
     kinds = (WebsocketError, ValueError, Exception)
     return next(kind.__name__ for kind in kinds if isinstance(error, kind))
 
@@ -396,12 +402,19 @@ async def _abort(connection: Connection, connect: Client) -> None:
     await connection.abort()
 
 
+async def _outside(connection: Connection, connect: Client) -> None:
+    order = {"do": "close", "target": await connection.ask("id"), "code": 4003}
+    await (await connect("/control/")).ask(json.dumps(order))
+    await connection.closed()
+
+
 ENDS = {
     "the client": (partial(_close, 4001), 4001),
     "the client, going away": (partial(_close, 1001), 1001),
     "the client, by name": (partial(_close, 3000), 3000),
     "the client, without a close frame": (_abort, 1006),
     "the handler": (partial(_ask, "close:4002"), 4002),
+    "outside": (_outside, 4003),
     "an exception": (partial(_ask, "raise"), 1011),
     "a refusal": (partial(_ask, "raise:enough"), 1011),
 }

@@ -49,6 +49,11 @@ class Target(GenericWebsocket):
                 await self.send("blocked")
                 await _released[run_of(self)].wait()
                 await self.send("released")
+            case "late":
+                connection_id = self.connection_id
+                await self.close(4003)
+                await send_message_to_websocket(connection_id, "too late")
+                await _released[run_of(self)].wait()
             case "self":
                 await send_message_to_websocket(self.connection_id, "to myself")
             case "close self":
@@ -260,6 +265,13 @@ async def a_close_from_outside_during_receive(connect: Client) -> object:
     seen.append(await target.receive())
     await _obey(control, "release", None)
     return seen
+
+
+@scenario(Target, ours=[(4003, ""), "done", "done"])
+async def a_send_from_outside_after_the_own_close_is_no_mistake(connect: Client) -> object:
+    target, connection_id, control = await _pair(connect)
+    seen = [await target.ask("late"), await _obey(control, "send", connection_id)]
+    return [*seen, await _obey(control, "release", None)]
 
 
 @scenario(BusyInConnect)
