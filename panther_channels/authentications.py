@@ -8,7 +8,7 @@ a bad one refuses the handshake, and the log says why, but never shows the crede
 from datetime import timedelta
 from importlib import import_module
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 from channels.db import database_sync_to_async
@@ -36,8 +36,7 @@ __all__ = [
     "SubprotocolJWTAuthentication",
 ]
 
-if TYPE_CHECKING:
-    from panther_channels.websocket import Websocket
+from panther_channels._socket.websocket import Websocket
 
 # What libraries let out for credentials that no client of good will sends.
 _NONSENSE = (ValueError, TypeError, OverflowError, RecursionError)
@@ -56,7 +55,7 @@ class JWTAuthentication(CredentialAuthentication):
         import_module("rest_framework_simplejwt.authentication")
         import_module("rest_framework_simplejwt.tokens")
 
-    def find_credential(self, connection: "Websocket") -> str | None:
+    def find_credential(self, connection: Websocket) -> str | None:
         """The token after ``Bearer``, or another of ``AUTH_HEADER_TYPES``."""
         # simplejwt's setting is a key of request.META.
         name = _simplejwt().AUTH_HEADER_NAME.removeprefix("HTTP_")
@@ -120,7 +119,7 @@ class QueryParamJWTAuthentication(JWTAuthentication):
     #: The name of the query parameter.
     parameter: ClassVar[str] = "authorization"
 
-    def find_credential(self, connection: "Websocket") -> str | None:
+    def find_credential(self, connection: Websocket) -> str | None:
         """The value of the parameter, which must not be given twice."""
         query = connection.scope.get("query_string", b"").decode("utf-8", "replace")
         pairs = parse_qsl(query, keep_blank_values=True)
@@ -134,7 +133,7 @@ class CookieJWTAuthentication(JWTAuthentication):
     #: The name of the cookie.
     cookie: ClassVar[str] = "access_token"
 
-    def find_credential(self, connection: "Websocket") -> str | None:
+    def find_credential(self, connection: Websocket) -> str | None:
         """The value of the cookie, which must not be sent twice."""
         return self.only(connection.headers.get_all_cookies(self.cookie), f"{self.cookie!r}")
 
@@ -149,7 +148,7 @@ class SubprotocolJWTAuthentication(JWTAuthentication):
     #: The subprotocol before the token.
     subprotocol: ClassVar[str] = "bearer"
 
-    def find_credential(self, connection: "Websocket") -> str | None:
+    def find_credential(self, connection: Websocket) -> str | None:
         """The subprotocol that follows ``bearer``."""
         offered = list(connection.scope.get("subprotocols") or ())
         if self.subprotocol not in offered:
@@ -166,7 +165,7 @@ class SessionAuthentication(CredentialAuthentication):
     A cookie is sent by whatever page opens the socket: keep the check of origins on.
     """
 
-    def find_credential(self, connection: "Websocket") -> str | None:
+    def find_credential(self, connection: Websocket) -> str | None:
         """The session key in the cookie ``SESSION_COOKIE_NAME``."""
         name = settings.SESSION_COOKIE_NAME
         return self.only(connection.headers.get_all_cookies(name), f"the cookie {name!r}")
@@ -205,12 +204,12 @@ class DRFAuthentication(BaseAuthentication):
         self._authentication = authentication() if callable(authentication) else authentication
         self.credential_headers = getattr(self._authentication, "credential_headers", ())
 
-    async def __call__(self, connection: "Websocket") -> Any:
+    async def __call__(self, connection: Websocket) -> Any:
         """Ask the class, and refuse where it raises."""
         user, connection.token = await database_sync_to_async(self._ask)(connection)
         return user
 
-    def _ask(self, connection: "Websocket") -> tuple[Any, Any]:
+    def _ask(self, connection: Websocket) -> tuple[Any, Any]:
         from rest_framework.exceptions import APIException
         from rest_framework.request import Request
 

@@ -3,12 +3,9 @@
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from panther_channels._process.log_lines import shortened
-
-if TYPE_CHECKING:
-    from panther_channels.websocket import Websocket
+from panther_channels._socket.websocket import Websocket
 
 
 class WebsocketMiddleware:
@@ -25,10 +22,10 @@ class WebsocketMiddleware:
         dispatch: the next middleware, or the connection itself.
     """
 
-    def __init__(self, dispatch: "Callable[..., Awaitable[Websocket]]") -> None:
+    def __init__(self, dispatch: Callable[..., Awaitable[Websocket]]) -> None:
         self.dispatch = dispatch
 
-    async def __call__(self, connection: "Websocket") -> "Websocket":
+    async def __call__(self, connection: Websocket) -> Websocket:
         """Let the connection pass; returns it when it has ended."""
         return await self.dispatch(connection=connection)
 
@@ -45,7 +42,7 @@ class WebsocketMonitoringMiddleware(WebsocketMiddleware):
 
     logger = logging.getLogger("panther_channels.monitoring")
 
-    async def __call__(self, connection: "Websocket") -> "Websocket":
+    async def __call__(self, connection: Websocket) -> Websocket:
         """Log around the connection."""
         start = time.perf_counter()
         path, client = shortened(repr(connection.path)[1:-1]), connection.client

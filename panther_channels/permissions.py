@@ -4,12 +4,11 @@ They combine: ``permissions = IsAuthenticated & (IsStaff | HasPermission("blog.c
 """
 
 from abc import ABCMeta, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import sync_to_async
 
-if TYPE_CHECKING:
-    from panther_channels.websocket import Websocket
+from panther_channels._socket.websocket import Websocket
 
 
 class _Combining:
@@ -42,14 +41,14 @@ class BasePermission(_Combining, metaclass=_PermissionType):
     """
 
     @abstractmethod
-    async def __call__(self, connection: "Websocket") -> bool:
+    async def __call__(self, connection: Websocket) -> bool:
         """Whether this connection may be opened; any falsy answer refuses it."""
 
 
 class IsAuthenticated(BasePermission):
     """Somebody is logged in (Panther's ``IsAuthenticated``); an ``AnonymousUser`` is nobody."""
 
-    async def __call__(self, connection: "Websocket") -> bool:
+    async def __call__(self, connection: Websocket) -> bool:
         """Whether the user is there, and authenticated."""
         user = connection.user
         return bool(user) and bool(getattr(user, "is_authenticated", True))
@@ -58,7 +57,7 @@ class IsAuthenticated(BasePermission):
 class IsStaff(IsAuthenticated):
     """A user of Django's admin: authenticated, active and ``is_staff``."""
 
-    async def __call__(self, connection: "Websocket") -> bool:
+    async def __call__(self, connection: Websocket) -> bool:
         """Whether the user is active staff."""
         user = connection.user
         is_staff = getattr(user, "is_active", False) and getattr(user, "is_staff", False)
@@ -78,7 +77,7 @@ class HasPermission(BasePermission):
     def __repr__(self) -> str:
         return f"HasPermission({self._permission!r})"
 
-    async def __call__(self, connection: "Websocket") -> bool:
+    async def __call__(self, connection: Websocket) -> bool:
         """Ask the authentication backends, in the thread for database work."""
         has_perm = getattr(connection.user, "has_perm", None)
         return has_perm is not None and bool(await sync_to_async(has_perm)(self._permission))
@@ -92,7 +91,7 @@ class _Combined(BasePermission):
     def __repr__(self) -> str:
         return f"({(' & ' if self._all_of_them else ' | ').join(map(repr, self.parts))})"
 
-    async def __call__(self, connection: "Websocket") -> bool:
+    async def __call__(self, connection: Websocket) -> bool:
         for part in self.parts:
             if bool(await part(connection)) is not self._all_of_them:
                 return not self._all_of_them
@@ -106,7 +105,7 @@ class _Not(BasePermission):
     def __repr__(self) -> str:
         return f"~{self.parts[0]!r}"
 
-    async def __call__(self, connection: "Websocket") -> bool:
+    async def __call__(self, connection: Websocket) -> bool:
         return not await self.parts[0](connection)
 
 

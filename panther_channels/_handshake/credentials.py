@@ -3,15 +3,13 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from channels.db import database_sync_to_async
 
 from panther_channels._process.log_lines import shortened
+from panther_channels._socket.websocket import Websocket
 from panther_channels.exceptions import AuthenticationAPIError
-
-if TYPE_CHECKING:
-    from panther_channels.websocket import Websocket
 
 logger = logging.getLogger("panther_channels")
 
@@ -32,7 +30,7 @@ class BaseAuthentication(ABC):
     credential_headers: Collection[str] = ()
 
     @abstractmethod
-    async def __call__(self, connection: "Websocket") -> Any:
+    async def __call__(self, connection: Websocket) -> Any:
         """The user, or ``None`` where no credential was sent.
 
         Raises:
@@ -62,7 +60,7 @@ class CredentialAuthentication(BaseAuthentication):
     The second and the third step run in the thread for database work, as one.
     """
 
-    async def __call__(self, connection: "Websocket") -> Any:
+    async def __call__(self, connection: Websocket) -> Any:
         """Take the steps one after the other."""
         credential = self.find_credential(connection)
         if credential is None:
@@ -76,7 +74,7 @@ class CredentialAuthentication(BaseAuthentication):
         """When a token ceases to let in, in seconds since the epoch; ``None`` for never."""
         return expiry_of(token)
 
-    async def refresh(self, connection: "Websocket", credential: Any) -> None:
+    async def refresh(self, connection: Websocket, credential: Any) -> None:
         """Take a fresh credential of the same user, for ``connection.refresh_token()``.
 
         Raises:
@@ -92,7 +90,7 @@ class CredentialAuthentication(BaseAuthentication):
         return self.find_user(validated), validated
 
     @abstractmethod
-    def find_credential(self, connection: "Websocket") -> Any:
+    def find_credential(self, connection: Websocket) -> Any:
         """The first step: the credential of the request, or ``None``."""
 
     @abstractmethod

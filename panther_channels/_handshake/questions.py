@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -13,10 +13,8 @@ from django.urls import URLPattern
 
 from panther_channels import conf
 from panther_channels._handshake.credentials import ForeignCredentialError
+from panther_channels._socket.websocket import Websocket
 from panther_channels.exceptions import AuthenticationAPIError, AuthorizationAPIError
-
-if TYPE_CHECKING:
-    from panther_channels.websocket import Websocket
 
 _ENDED = {"Closed", "Rejected"}  # states
 _NAMES = {"auth", "permissions", "throttle"}
@@ -43,7 +41,7 @@ def _chain(dispatch: Dispatch, classes: tuple[Callable[..., Any], ...]) -> Dispa
     return dispatch
 
 
-def authentications_of(connection: "Websocket") -> list[Any]:
+def authentications_of(connection: Websocket) -> list[Any]:
     """The class's ``auth``, else ``WS_AUTHENTICATION``."""
     return questions(_declared(connection, "auth") or conf.authentication())
 
@@ -58,7 +56,7 @@ def offered_subprotocol(authentications: list[Any], scope: Mapping[str, Any]) ->
     return next((each for each in found if each in offered), None)
 
 
-async def authenticate(connection: "Websocket", authentications: list[Any]) -> Any:
+async def authenticate(connection: Websocket, authentications: list[Any]) -> Any:
     """Set ``connection.user``; returns the authentication that found the user, if one did.
 
     Of several, the first that finds a user counts. One that doesn't understand the credential
@@ -85,7 +83,7 @@ async def authenticate(connection: "Websocket", authentications: list[Any]) -> A
     return None
 
 
-async def authorize(connection: "Websocket") -> None:
+async def authorize(connection: Websocket) -> None:
     """Ask the permissions one by one; the first refusal ends it.
 
     Raises:
@@ -146,7 +144,7 @@ def declared_by(owner: Any, name: str) -> Any:
     return value.__func__ if isinstance(value, staticmethod) else value
 
 
-def _declared(connection: "Websocket", name: str) -> Any:
+def _declared(connection: Websocket, name: str) -> Any:
     if name in vars(connection):
         return vars(connection)[name]
     if getattr(type(connection), name) is None:  # as of most classes, and cheap
@@ -155,7 +153,7 @@ def _declared(connection: "Websocket", name: str) -> Any:
     return getattr(connection, name) if isinstance(value, classmethod | property) else value
 
 
-async def _ask(question: Any, connection: "Websocket") -> Any:
+async def _ask(question: Any, connection: Websocket) -> Any:
     arguments = (connection, connection) if _is_method(question) else (connection,)
     answer = question(*arguments)
     if not inspect.isawaitable(answer):
