@@ -30,7 +30,7 @@ from panther_channels._hub.addresses import group_name, new_connection_id, user_
 from panther_channels._hub.delivery import EVENT_TYPE, close_event, find_channel_layer
 from panther_channels._hub.hub import hub
 from panther_channels._hub.limits import Seat, take_seat
-from panther_channels._hub.subscription import Inbox, event_handler, is_ours
+from panther_channels._hub.subscription import Subscription, event_handler, is_ours
 from panther_channels._process import database, outage
 from panther_channels._process.log_lines import shown
 from panther_channels._socket import transport
@@ -69,7 +69,7 @@ class Connection(Socket):
 
     __slots__ = (
         *("handler", "subprotocol", "authentication", "_class", "_is_attached", "_is_authorized"),
-        *("_inbox", "_seat", "_tasks"),
+        *("_subscription", "_seat", "_tasks"),
     )
 
     def __init__(self, handler: Any) -> None:
@@ -79,7 +79,7 @@ class Connection(Socket):
         self.authentication: Any = None
         self._class: Any = type(handler)
         self._is_attached = self._is_authorized = False
-        self._inbox: Inbox | None = None
+        self._subscription: Subscription | None = None
         self._seat: Seat | None = None
         self._tasks: Tasks | None = None
 
@@ -154,8 +154,8 @@ class Connection(Socket):
         if self.state in _UNDECIDED:
             if (group := user_group(self.user)) is not None:
                 await self._attach()
-                if self._inbox is not None:  # at once: permissions may take their time
-                    await self._inbox.join([group])
+                if self._subscription is not None:  # at once: permissions may take their time
+                    await self._subscription.join([group])
             await authorize(handler)
         if self.state not in _UNDECIDED:
             return
@@ -182,8 +182,8 @@ class Connection(Socket):
             naming = found.new_channel()
             name = await outage.limited(naming, outage.TO_JOIN, found.longest_wait)
             self.handler.channel_layer, self.handler.channel_name = layer, name
-            self._inbox = Inbox(layer, name)
-            self._inbox.bound(conf.max_send_buffer(), self._overflow)
+            self._subscription = Subscription(layer, name)
+            self._subscription.bound(conf.max_send_buffer(), self._overflow)
 
     async def open(self, message: Message) -> None:
         """Accept the handshake, and be reachable from outside before the client knows of it.
@@ -196,9 +196,9 @@ class Connection(Socket):
         self.id = new_connection_id(self.handler.channel_layer or _find_layer())
         try:
             await self._attach()
-            if self._inbox is not None:
+            if self._subscription is not None:
                 # Before the client can know that it is open: no outside send comes too early.
-                await self._inbox.join([group_name(self.id)])
+                await self._subscription.join([group_name(self.id)])
             if self._is_authorized:
                 await self._admit()
             await self.accept(message)
@@ -209,16 +209,16 @@ class Connection(Socket):
             self._open()
 
     async def _admit(self) -> None:
-        if self.handler.groups and self._inbox is not None:
-            await self._inbox.join(self.handler.groups)
+        if self.handler.groups and self._subscription is not None:
+            await self._subscription.join(self.handler.groups)
         if self.user is not None:
             # What happened before the connection was in the user's group has reached nobody.
             await confirm(self.user)
 
     def _open(self) -> None:
         """Hear what comes from outside, which is for those alone who may."""
-        if self._inbox is not None:
-            self._inbox.start(self._on_event, lambda: self.state is OPEN)
+        if self._subscription is not None:
+            self._subscription.start(self._on_event, lambda: self.state is OPEN)
         if self._seat is not None:
             self._seat.open()
         self.expire_with_token()
@@ -258,7 +258,7 @@ class Connection(Socket):
         found = hub()
         found.expire_never(self)
         found.slow_clients.leave(self)
-        inbox, self._inbox = self._inbox, None
+        subscription, self._subscription = self._subscription, None
         seat, self._seat = self._seat, None
         self.is_ending, self.was_accepted = self.was_accepted, False
         found.hook_ended(self)
@@ -267,7 +267,7 @@ class Connection(Socket):
                 if self._tasks is not None:
                     await self._tasks.end()
             finally:
-                await _leave(seat, inbox)
+                await _leave(seat, subscription)
         finally:
             if self.is_ending:
                 code = self.close_code or status.WS_1006_ABNORMAL_CLOSURE
@@ -418,10 +418,10 @@ def _find_layer() -> Any:
         raise ChannelLayerError(str(error)) from error
 
 
-async def _leave(seat: Seat | None, inbox: Inbox | None) -> None:
+async def _leave(seat: Seat | None, subscription: Subscription | None) -> None:
     try:
         if seat is not None:
             await seat.leave()
     finally:
-        if inbox is not None:
-            await inbox.leave()
+        if subscription is not None:
+            await subscription.leave()

@@ -42,7 +42,7 @@ def event_handler(consumer: Any, event_type: str) -> str | None:
     return name if iscoroutinefunction(getattr(consumer, name, None)) else None
 
 
-class Inbox:
+class Subscription:
     """A channel of one connection on a layer: its groups, and the task that hands over its events.
 
     There is a task while there is something to hand over, where the layer tells of that.

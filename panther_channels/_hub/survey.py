@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from panther_channels._hub.addresses import group_name
-from panther_channels._hub.subscription import Inbox
+from panther_channels._hub.subscription import Subscription
 from panther_channels._process.log_lines import Repeats
 from panther_channels._process.loops import OnePerLoop
 from panther_channels._process.outage import TO_JOIN, TO_SEND, limited, log_failure
@@ -138,7 +138,7 @@ class Survey:
         self._answering: dict[str, Callable[[Any], Any]] = {}  # by topic
         self._asked: dict[str, _Question] = {}
         self._channel = ""
-        self._inbox: Inbox | None = None
+        self._subscription: Subscription | None = None
         self._lock = asyncio.Lock()
         self._tasks = Tasks(_failed)
         self._idle: asyncio.TimerHandle | None = None
@@ -370,30 +370,30 @@ class Survey:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        if self._inbox is None:
+        if self._subscription is None:
             await limited(self._join_now(), TO_JOIN)
 
     async def _join_now(self) -> None:
         async with self._lock:
-            if self._inbox is not None:
+            if self._subscription is not None:
                 return
             self._channel = await self._layer.new_channel()
-            inbox = Inbox(self._layer, self._channel)
+            subscription = Subscription(self._layer, self._channel)
             try:
-                await inbox.join([_GROUP, _group_of(self.node)])
+                await subscription.join([_GROUP, _group_of(self.node)])
                 # Who is to be waited for by those who know of nobody else.
                 await self._layer.group_send(_GROUP, self._event("hello", ""))
             except BaseException:
-                await inbox.leave()
+                await subscription.leave()
                 raise
-            self._inbox = inbox
-            inbox.start(self._on_event, lambda: self._inbox is inbox)
+            self._subscription = subscription
+            subscription.start(self._on_event, lambda: self._subscription is subscription)
 
     async def _leave(self) -> None:
         async with self._lock:
-            if self._answering or self._asked or self._inbox is None:
+            if self._answering or self._asked or self._subscription is None:
                 return
-            inbox, self._inbox = self._inbox, None
+            subscription, self._subscription = self._subscription, None
             self._heard.clear()  # who comes from now on isn't heard
             self._are_all_heard = False
             try:
@@ -401,11 +401,12 @@ class Survey:
                     await self._layer.group_send(_GROUP, self._event("bye", ""))
             except Exception as error:  # noqa: BLE001 - then they wait for us in vain once
                 log_failure(error)
-            await inbox.leave()
+            await subscription.leave()
 
     def _forget(self, asked: _Question) -> None:
         self._asked.pop(asked.id, None)
-        if self._inbox is not None and not self._answering and not self._asked and not self._idle:
+        is_needed = self._answering or self._asked
+        if self._subscription is not None and not is_needed and not self._idle:
             # Not at once: the next question may follow, and another would cost another channel.
             self._idle = asyncio.get_running_loop().call_later(LATE, self._rest)
 

@@ -9,7 +9,6 @@ from django.core import checks
 from django.db.models.signals import post_save
 
 import panther_channels.layers
-from panther_channels import _layer_checks as of_the_layer
 from panther_channels import checks as ours
 from panther_channels.apps import PantherChannelsConfig
 
@@ -43,12 +42,7 @@ def test_the_checks_are_registered_once():
     app = apps.get_app_config("panther_channels")
     assert isinstance(app, PantherChannelsConfig)
     registered = checks.registry.registry.registered_checks
-    found = {
-        getattr(module, name)
-        for module in (ours, of_the_layer)
-        for name in dir(module)
-        if name.startswith("check_")
-    }
+    found = {getattr(ours, name) for name in dir(ours) if name.startswith("check_")}
     assert found == set(ours.CHECKS)
     assert found <= set(registered)
     before = len(registered)

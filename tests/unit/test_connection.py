@@ -14,7 +14,7 @@ from channels.routing import URLRouter
 from django.test import override_settings
 from django.urls import Resolver404
 
-from panther_channels._hub import subscription as _inbox
+from panther_channels._hub import subscription as _subscription
 from panther_channels._hub.delivery import EVENT_TYPE
 from panther_channels._process import outage as _outage
 from panther_channels.connections import close_websocket_connection, send_message_to_websocket
@@ -473,7 +473,7 @@ async def test_a_layer_in_trouble_refuses_the_handshake(
         raise ConnectionError("no layer") if how == "failing" else AttributeError("no method")
 
     monkeypatch.setattr(_outage, "TO_JOIN", 0.05)
-    monkeypatch.setattr(_inbox, "TO_JOIN", 0.05)
+    monkeypatch.setattr(_subscription, "TO_JOIN", 0.05)
     monkeypatch.setattr(layer, name, call)
     is_mistake = how == "mistaken"
     async with Peer(subclass("Coded", Noted, reject_with_close_code=True).as_asgi()) as peer:

@@ -10,7 +10,7 @@ from channels.layers import InMemoryChannelLayer
 from django.test import override_settings
 
 from panther_channels._hub import hub as _hub
-from panther_channels._hub.subscription import Inbox
+from panther_channels._hub.subscription import Subscription
 from panther_channels._socket import slow_client as _slow_client
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer, StuckPeer
@@ -23,7 +23,7 @@ CLOSE = {"type": "websocket.close", "code": 1013, "reason": "slow consumer"}
 def overflows(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """Where a layer that counts bytes would be told what to call when there are too many."""
     found: list[Any] = []
-    monkeypatch.setattr(Inbox, "bound", lambda _inbox, _limit, call: found.append(call))
+    monkeypatch.setattr(Subscription, "bound", lambda _self, _limit, call: found.append(call))
     monkeypatch.setattr(_slow_client, "_LINGER", 0.02)
     monkeypatch.setattr(_hub, "TICK", 0.01)
     with override_settings(WS_SEND_TIMEOUT=0.1):

@@ -143,7 +143,7 @@ MISTAKES: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception]]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "args", "error"), MISTAKES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("call", "args", "error"), MISTAKES, ids=name_of)
 def test_bad_arguments(
     recorder: Recorder, on_commit: bool, call: Callable[..., Any], args: Any, error: type[Exception]
 ):

@@ -148,7 +148,7 @@ def test_what_channels_has_and_nobody_calls_is_an_error(name: str):
     kind = subclass("Own", base)
     with override_settings(WS_URLS={"own": kind, "good": Living}):
         (message,) = found()
-    assert message.id == "panther_channels.E012"
+    assert message.id == "panther_channels.E008"
     assert message.msg == f"Own.{name} does nothing here."
     assert message.hint
 

@@ -8,8 +8,8 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from cryptography.fernet import InvalidToken
 
-from panther_channels._hub import subscription as _inbox
-from panther_channels._hub.subscription import Inbox, event_handler, is_ours
+from panther_channels._hub import subscription as _subscription
+from panther_channels._hub.subscription import Subscription, event_handler, is_ours
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.websocket import GenericWebsocket, Websocket
 from tests.waiting import until
@@ -69,7 +69,7 @@ def test_no_type_finds_a_method_of_ours():
     assert {kind: event_handler(Chat, kind) for kind in kinds} == dict.fromkeys(kinds)
 
 
-# Inbox
+# Subscription
 
 
 class Listener:
@@ -117,7 +117,7 @@ class Failing(InMemoryChannelLayer):
         await super().group_discard(group, channel)
 
 
-Use = Callable[..., AbstractAsyncContextManager[tuple[Inbox, str]]]
+Use = Callable[..., AbstractAsyncContextManager[tuple[Subscription, str]]]
 
 
 @pytest.fixture
@@ -127,19 +127,19 @@ def listener() -> Listener:
 
 @pytest.fixture
 def use(layer: InMemoryChannelLayer, listener: Listener) -> Use:
-    """An inbox that is started, with its channel; at the end of its block it leaves."""
+    """An subscription that is started, with its channel; at the end of its block it leaves."""
 
     @asynccontextmanager
     async def begin(layer: Any = layer, *, is_running: bool = True) -> AsyncIterator[Any]:
         name = await layer.new_channel()
-        inbox = Inbox(layer, name)
-        await inbox.join(["room", "hall"])
-        inbox.start(listener.handle, lambda: listener.is_wanted)
+        subscription = Subscription(layer, name)
+        await subscription.join(["room", "hall"])
+        subscription.start(listener.handle, lambda: listener.is_wanted)
         if is_running:  # and the task waits in receive()
             await asyncio.sleep(0)
-        yield inbox, name
+        yield subscription, name
         async with asyncio.timeout(3):  # an event in work would have five seconds
-            await inbox.leave()
+            await subscription.leave()
         await asyncio.sleep(0)
         assert (layer.channels, len(asyncio.all_tasks())) == ({}, 1)
         assert set(layer.groups) <= {"room"}
@@ -150,7 +150,7 @@ def use(layer: InMemoryChannelLayer, listener: Listener) -> Use:
 async def test_events_come_in_order_from_every_group(
     use: Use, layer: InMemoryChannelLayer, listener: Listener
 ):
-    async with use() as (_inbox, name):
+    async with use() as (_subscription, name):
         for number in range(50):
             await layer.group_send(("room", "hall")[number % 2], {"type": "x", "n": number})
         await layer.send(name, {"type": "x", "n": 50})
@@ -166,15 +166,15 @@ async def test_leaving_before_it_has_begun(
     for listener.is_wanted in (True, False):
         async with use(is_running=False):
             pass
-    inbox = Inbox(layer, name := await layer.new_channel())
+    subscription = Subscription(layer, name := await layer.new_channel())
     await layer.send(name, {"type": "x"})
-    await inbox.leave()  # it was never started
+    await subscription.leave()  # it was never started
 
 
 async def test_a_message_in_the_moment_of_leaving_stays_nowhere(
     use: Use, layer: InMemoryChannelLayer, listener: Listener
 ):
-    async with use() as (_inbox, name):
+    async with use() as (_subscription, name):
         # The task is still in receive(), with this in its queue.
         await layer.send(name, {"type": "x", "n": 1})
         listener.is_wanted = False
@@ -183,13 +183,13 @@ async def test_a_message_in_the_moment_of_leaving_stays_nowhere(
 async def test_leaving_waits_for_the_event_in_work_and_drops_the_rest(
     use: Use, layer: InMemoryChannelLayer, listener: Listener
 ):
-    async with use() as (inbox, name):
+    async with use() as (subscription, name):
         await layer.send(name, {"type": "x", "n": 1, "stop": True})
         await listener.arrived.wait()
         for number in range(2, 52):
             await layer.send(name, {"type": "x", "n": number})
         listener.is_wanted = False
-        leaving = asyncio.create_task(inbox.leave())
+        leaving = asyncio.create_task(subscription.leave())
         await asyncio.sleep(0)
         assert not leaving.done()
         listener.resume.set()
@@ -200,7 +200,7 @@ async def test_leaving_waits_for_the_event_in_work_and_drops_the_rest(
 async def test_leaving_does_not_wait_for_ever(
     use: Use, layer: InMemoryChannelLayer, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_inbox, "_GRACE", 0.05)
+    monkeypatch.setattr(_subscription, "_GRACE", 0.05)
     async with use() as (_, name):
         await layer.send(name, {"type": "x", "n": 1, "stop": True})
         await listener.arrived.wait()
@@ -224,7 +224,7 @@ async def test_a_failing_layer_is_asked_again(
     lines: int,
 ):
     """And a message that can't be read holds no other one up."""
-    monkeypatch.setattr(_inbox, "_RETRY", 0.01 if lines == 1 else 1000)
+    monkeypatch.setattr(_subscription, "_RETRY", 0.01 if lines == 1 else 1000)
     async with use(layer := Failing(error, receive=3)) as (_, name):
         await layer.send(name, {"type": "x", "n": 1})
         await until(lambda: listener.events == [1])
@@ -236,7 +236,7 @@ async def test_a_failing_layer_is_asked_again(
 async def test_a_layer_that_always_fails_is_not_asked_all_the_time(
     use: Use, monkeypatch: pytest.MonkeyPatch, error: Exception
 ):
-    monkeypatch.setattr(_inbox, "_MANY", 0)
+    monkeypatch.setattr(_subscription, "_MANY", 0)
     async with use(layer := Failing(error, receive=1000)):
         # A single failure costs no time, since messages may be waiting.
         await until(lambda: layer.failures["receive"] == 998)
@@ -248,13 +248,13 @@ async def test_a_layer_that_always_fails_is_not_asked_all_the_time(
 
 async def test_too_many_bytes(folder: Path):
     layer = LocalChannelLayer(directory=folder)
-    inbox = Inbox(layer, name := await layer.new_channel())
+    subscription = Subscription(layer, name := await layer.new_channel())
     overflow = asyncio.Event()
-    inbox.bound(5, overflow.set)
+    subscription.bound(5, overflow.set)
     for _ in range(2):
         await layer.send(name, {"type": "x"})
     assert overflow.is_set()
-    await inbox.leave()
+    await subscription.leave()
 
 
 async def test_a_failing_discard_does_not_keep_the_other_groups(
@@ -269,8 +269,8 @@ async def test_a_failing_discard_does_not_keep_the_other_groups(
 
 async def test_a_cancellation_that_is_lost_is_repeated(use: Use, listener: Listener):
     """As redis-py may lose it under Python 3.11; what comes meanwhile isn't handled any more."""
-    async with use(layer := Failing(cancel=1)) as (inbox, name):
-        leaving = asyncio.create_task(inbox.leave())
+    async with use(layer := Failing(cancel=1)) as (subscription, name):
+        leaving = asyncio.create_task(subscription.leave())
         await until(lambda: layer.failures["cancel"] == 0)
         await layer.send(name, {"type": "x", "n": 1})
         await leaving
