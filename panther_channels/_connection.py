@@ -37,6 +37,8 @@ from panther_channels._socket import transport
 from panther_channels._socket.closing import (
     OVERDUE,
     RESTART,
+    TOKEN_EXPIRED,
+    TOO_MANY_CONNECTIONS,
     Ending,
     GoneError,
     check_close,
@@ -318,12 +320,11 @@ class Connection(Socket):
         else:
             await self.handler.send(data=data)
 
-    async def _dismiss(self, reason: str) -> None:
-        event = close_event(status.WS_1008_POLICY_VIOLATION, reason)
-        await self._guard(self._on_outside, event)
+    async def _dismiss(self, ending: Ending) -> None:
+        await self._guard(self._on_outside, close_event(ending.code, ending.reason))
 
     async def _give_way(self) -> None:
-        await self._dismiss("too many connections")
+        await self._dismiss(TOO_MANY_CONNECTIONS)
 
     def _overflow(self) -> None:
         """More waits in the channel layer than may."""
@@ -339,7 +340,7 @@ class Connection(Socket):
         if is_wanted or conf.close_on_token_expiry():
             deadline = getattr(self.authentication, "expires_at", expiry_of)(token)
             if deadline is not None:
-                hub().expire_at(self, deadline, lambda: self._dismiss("token expired"))
+                hub().expire_at(self, deadline, lambda: self._dismiss(TOKEN_EXPIRED))
 
     def create_task(
         self, coroutine: Coroutine[Any, Any, Any], name: str | None

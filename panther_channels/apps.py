@@ -13,11 +13,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 
-from panther_channels import conf, status
+from panther_channels import conf
 from panther_channels._handshake.questions import declared_by, questions
 from panther_channels._hub.addresses import is_user, user_group
 from panther_channels._hub.delivery import close_event, find_channel_layer
 from panther_channels._process import logs
+from panther_channels._socket.closing import USER_DEACTIVATED, USER_DELETED, Ending
 from panther_channels.authentications import BaseAuthentication, QueryParamJWTAuthentication
 from panther_channels.checks import CHECKS
 from panther_channels.sync import deliver_soon
@@ -97,17 +98,17 @@ def _saved(*, instance: Any, created: bool, using: str, **_kwargs: Any) -> None:
         return
     try:
         if getattr(instance, "is_active", True) is False:
-            _close_after_commit(instance, "user deactivated", using)
+            _close_after_commit(instance, USER_DEACTIVATED, using)
     except Exception:
         logger.exception("Whether %s is active can't be told", type(instance).__qualname__)
 
 
 def _deleted(*, instance: Any, using: str, **_kwargs: Any) -> None:
     if is_user(instance):
-        _close_after_commit(instance, "user deleted", using)
+        _close_after_commit(instance, USER_DELETED, using)
 
 
-def _close_after_commit(user: Any, reason: str, using: str) -> None:
+def _close_after_commit(user: Any, ending: Ending, using: str) -> None:
     group = user_group(user)  # now: after the commit, a deleted user has no primary key
     if group is None:
         return
@@ -115,7 +116,7 @@ def _close_after_commit(user: Any, reason: str, using: str) -> None:
     def close() -> None:
         try:
             if find_channel_layer() is not None:
-                event = close_event(status.WS_1008_POLICY_VIOLATION, reason)
+                event = close_event(ending.code, ending.reason)
                 deliver_soon(group, event, _log_failure)
         except Exception as error:  # noqa: BLE001 - the request that has saved the user goes on
             _log_failure(error)

@@ -25,6 +25,10 @@ class Ending(NamedTuple):
     detail: Any = "Permission Denied"
 
 
+TOKEN_EXPIRED = Ending(reason="token expired")
+TOO_MANY_CONNECTIONS = Ending(reason="too many connections")
+USER_DEACTIVATED = Ending(reason="user deactivated")
+USER_DELETED = Ending(reason="user deleted")
 RESTART = Ending(status.WS_1012_SERVICE_RESTART, "service restart")
 OVERDUE = Ending(
     status.WS_1013_TRY_AGAIN_LATER,
@@ -84,6 +88,16 @@ def check_close(code: int, reason: str) -> None:
 def too_large(limit: int) -> str:
     """The reason of a close for a message that is larger than ``WS_MAX_MESSAGE_SIZE``."""
     return f"a message has {limit} bytes at most"
+
+
+def too_many_fragments(limit: int) -> str:
+    """The reason of a close for a message of more fragments."""
+    return f"a message has {limit} fragments at most"
+
+
+def too_many_control_frames(count: int, seconds: float) -> str:
+    """The reason of a close for a client that floods a server with pings and pongs."""
+    return f"more than {count} pings and pongs in {seconds:g} s"
 
 
 def shortened_detail(detail: Any) -> str:

@@ -3,13 +3,15 @@
 import time
 from collections.abc import Iterator
 
+from panther_channels._socket.closing import too_many_control_frames
+
 MANY = 64 * 1024  # bytes that wait for the application until no more are read
 OVERHEAD = 512  # bytes that Python needs for a message
 
 # Pings and pongs. Clients ping every few seconds; ten times a second is still a tenth of this.
 _CONTROL_FRAMES = 1000
 _CONTROL_SECONDS = 10.0
-TOO_MANY_CONTROL_FRAMES = f"more than {_CONTROL_FRAMES} pings and pongs in {_CONTROL_SECONDS:g} s"
+TOO_MANY_CONTROL_FRAMES = too_many_control_frames(_CONTROL_FRAMES, _CONTROL_SECONDS)
 
 # A fragment costs up to a hundred bytes, however few it brings. Browsers have some of 128 KiB.
 _FRAGMENTS, _FRAGMENT_SIZE = 1024, 256
@@ -20,11 +22,6 @@ _CLOSE = 0x88  # the first byte
 def max_fragments(max_size: int) -> int:
     """How many fragments a message may have whose bytes have a limit."""
     return _FRAGMENTS + max_size // _FRAGMENT_SIZE
-
-
-def too_many_fragments(limit: int) -> str:
-    """The reason of a close for a message of more fragments."""
-    return f"a message has {limit} fragments at most"
 
 
 class ControlFrames:

@@ -26,7 +26,7 @@ from websockets.streams import StreamReader
 
 from panther_channels import conf, status
 from panther_channels._hub.hub import hub
-from panther_channels._socket.closing import too_large
+from panther_channels._socket.closing import too_large, too_many_fragments
 from panther_channels.servers.incoming import (
     MANY,
     OVERHEAD,
@@ -34,7 +34,6 @@ from panther_channels.servers.incoming import (
     ControlFrames,
     max_fragments,
     skip_to_close,
-    too_many_fragments,
 )
 from panther_channels.servers.shutdown import told_to_stop
 

@@ -17,6 +17,7 @@ from django.utils.functional import SimpleLazyObject
 from panther_channels import sync, websocket
 from panther_channels._hub.addresses import group_name
 from panther_channels._hub.delivery import EVENT_TYPE
+from tests.names import name_of
 
 ID = "0123456789abcdef" * 2
 NAMES = sync.__all__

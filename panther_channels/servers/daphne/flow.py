@@ -14,7 +14,7 @@ from django.conf import settings
 from twisted.internet.interfaces import ISSLTransport
 
 from panther_channels import conf, status
-from panther_channels._socket.closing import too_large
+from panther_channels._socket.closing import too_large, too_many_fragments
 from panther_channels._socket.transport import acknowledged
 from panther_channels.servers.incoming import (
     MANY,
@@ -23,7 +23,6 @@ from panther_channels.servers.incoming import (
     ControlFrames,
     max_fragments,
     skip_to_close,
-    too_many_fragments,
 )
 
 # Bytes that go out in one turn of the event loop. Twisted's 128 KiB are less than asyncio reads in
