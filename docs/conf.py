@@ -46,7 +46,7 @@ html_copy_source = False
 
 # Names of other projects: a build needs no network, so none of theirs is looked up.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(_?asyncio|collections|abc|asgiref|channels|django|os|typing)\..*"),
+    (r"py:.*", r"(_?asyncio|collections|abc|asgiref|channels|django|os|redis|typing)\..*"),
     (r"py:.*", r"(Any|Awaitable|Callable|Iterable|Mapping|AsyncIterator|URLPattern)"),
     (r"py:exc", r"(ChannelFull|ImproperlyConfigured|SynchronousOnlyOperation|TimeoutError)"),
 ]
