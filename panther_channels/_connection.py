@@ -243,6 +243,7 @@ class Connection(Socket):
                 text = message.get("text")
                 data = message["bytes"] if text is None else text
                 if len(data) > harmless and size_of(data) > limit:
+                    self.handled += 1
                     await self.end(Ending(status.WS_1009_MESSAGE_TOO_BIG, too_large(limit)))
                     continue
                 if use.is_open:
@@ -406,8 +407,6 @@ class Connection(Socket):
 
     async def end(self, ending: Ending) -> None:
         """Close or refuse as the handler wants it; after the end, do nothing."""
-        if self.state is OPEN and self.transport is not None:
-            self.transport.unblock()  # a close frame doesn't wait behind what waits
         with_code = self.state is State.CONNECTING and self.handler.reject_with_close_code
         await self.close(ending, with_code=with_code, subprotocol=self.subprotocol)
 

@@ -84,8 +84,6 @@ class SlowClients:
 
 
 async def _close(socket: Socket, transport: Transport | None) -> None:
-    if transport is not None:
-        transport.unblock()
     await socket.close(SLOW_CLIENT)
     if transport is not None:
         asyncio.get_running_loop().call_later(_LINGER, transport.abort)

@@ -143,6 +143,8 @@ class Socket:
             elif self.state is OPEN:
                 self.state = State.CLOSED
                 self.close_code = ending.code
+                if self.transport is not None:
+                    self.transport.unblock()  # it doesn't wait behind what waits
                 await self._close_frame(ending.code, ending.reason)
         except GoneError:
             pass

@@ -42,7 +42,7 @@ asyncio.run(main(*sys.argv[1:]))
 def server(server_name: ServerName, start_server: StartServer, broker: Broker) -> Server:
     settings = {"WS_MAX_SEND_BUFFER": 1_000_000_000}  # the client is not what is slow
     env = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings", "REDIS_URL": broker.url}
-    return start_server(server_name, env={**env, "WS_SETTINGS": json.dumps(settings)})
+    return start_server(server_name, env={**env, "SETTINGS": json.dumps(settings)})
 
 
 @pytest.fixture

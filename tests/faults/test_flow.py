@@ -183,8 +183,9 @@ def check_ended(server: Server, code: int, warning: str = "") -> None:
     server.wait_log("push has ended", SECONDS)
     if warning:
         server.wait_log(f"WARNING panther_channels .*slow consumer, {warning}")
-    assert server.log.count("disconnect called") == server.log.count("push has ended") == 1
-    assert server.log.count("WARNING") == bool(warning)
+    ends = server.log.count(f"disconnect called code={code}")
+    assert ends == server.log.count("push has ended") == 1
+    assert server.log.count("WARNING") == bool(warning), server.log
     assert "Traceback" not in server.log
 
 

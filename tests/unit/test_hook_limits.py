@@ -175,10 +175,10 @@ async def test_who_read_ahead_ends_with_the_connection():
     before = asyncio.all_tasks()
     async with Peer(Failing.as_asgi()) as peer:
         await peer.accepted()
-        await until(lambda: len(asyncio.all_tasks()) == len(before) + 1)
+        await until(lambda: len(asyncio.all_tasks()) == len(before) + 3)
         peer.push("one")
         await peer.ended()
-        assert peer.journal[0] == len(before) + 2
+        assert peer.journal[0] == len(before) + 4
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 

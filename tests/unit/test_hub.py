@@ -166,11 +166,11 @@ async def test_the_server_does_not_wait_for_ever():
     before = asyncio.all_tasks()
     async with StuckPeer(Sleepy.as_asgi()) as peer:
         await peer.accepted()
-        await until(lambda: len(asyncio.all_tasks()) == len(before) + 1)
+        await until(lambda: len(asyncio.all_tasks()) == len(before) + 3)
         await asyncio.wait_for(hub().stop(0.2), 5)
         assert not peer.task.done()
         assert peer.aborted == 1
-        await until(lambda: len(asyncio.all_tasks()) == len(before) + 1)  # nobody closes it
+        await until(lambda: len(asyncio.all_tasks()) == len(before) + 3)  # nobody closes it
 
 
 class Answering(Peer):

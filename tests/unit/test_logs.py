@@ -184,7 +184,7 @@ class Key(BaseAuthentication):
 
 
 class RestKey:
-    credential_headers = ("X-Rest-Key",)
+    credential_headers = ("X-Shop-Key",)
 
 
 async def ticket(connection: Websocket) -> None:
@@ -209,7 +209,7 @@ def test_the_headers_of_a_project(authentication: Any):
         install(Secrets(headers=apps._credential_headers))
         found = {name: is_secret(name) for name in ("x-access-token", "x-key", "x-ticket", "k")}
         assert found == {"x-access-token": True, "x-key": True, "x-ticket": known, "k": False}
-        assert is_secret("X-Rest-Key") is known
+        assert is_secret("X-Shop-Key") is known
         assert "a secret" not in repr(Headers([(b"x-access-token", b"a secret")]))
 
 
