@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine, Generator
+from types import CoroutineType
 from typing import Any
 
 from panther_channels._process.log_lines import Repeats, shown
@@ -29,6 +30,31 @@ def is_trouble(error: BaseException) -> bool:
     return isinstance(error, OSError if redis is None else OSError | redis.RedisError)
 
 
+class _Begun:
+    """A coroutine that has run up to its first wait, as what is left of it.
+
+    Args:
+        coroutine: it.
+        waits_for: what it has yielded.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
+        self._coroutine, self._waits_for = coroutine, waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as error:  # noqa: BLE001 - the coroutine takes it
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(sent)
+        except StopIteration as end:
+            return end.value
+
+
 async def limited(answer: Awaitable[Any], seconds: float, longest_wait: float = math.inf) -> Any:
     """Wait for an answer of a channel layer, in bounded time.
 
@@ -44,6 +70,11 @@ async def limited(answer: Awaitable[Any], seconds: float, longest_wait: float = 
     try:
         if longest_wait <= seconds:
             return await answer
+        if type(answer) is CoroutineType:  # most need not wait, and then no timer either
+            try:
+                answer = _Begun(answer, answer.send(None))
+            except StopIteration as end:
+                return end.value
         async with asyncio.timeout(seconds):
             return await answer
     except Exception as error:
