@@ -283,14 +283,21 @@ def check_memory_layer(**_kwargs: Any) -> list[CheckMessage]:
     return [Warning(text, hint=_WHICH_LAYER, id="panther_channels.W005")]
 
 
-def check_local_layer(**_kwargs: Any) -> list[CheckMessage]:
-    """E011: the local layer can't have its directory."""
-    if issubclass(_layer_class(), LocalChannelLayer):
-        try:
-            channel_layers.make_backend(conf.channel_layer())
-        except ImproperlyConfigured as error:
+def check_layer(**_kwargs: Any) -> list[CheckMessage]:
+    """E011: the layer can't be made."""
+    alias = conf.channel_layer()
+    if alias not in channel_layers.configs:
+        return []
+    hint = f'See "BACKEND" and "CONFIG" in CHANNEL_LAYERS["{alias}"]. {_WHICH_LAYER}'
+    try:
+        channel_layers.make_backend(alias)
+    except ImproperlyConfigured as error:  # of ours, which says what to change
+        if issubclass(_layer_class(), LocalChannelLayer):
             hint = "It is a short path, in a directory to which the user of the server may write."
-            return [Error(str(error), hint=hint, id="panther_channels.E011")]
+        return [Error(str(error), hint=hint, id="panther_channels.E011")]
+    except Exception as error:  # noqa: BLE001 - whatever the class of a layer raises
+        text = f"The channel layer can't be made: {error or type(error).__name__}."
+        return [Error(text, hint=hint, id="panther_channels.E011")]
     return []
 
 
@@ -327,7 +334,7 @@ CHECKS = (
     check_overrides,
     check_channel_layer,
     check_memory_layer,
-    check_local_layer,
+    check_layer,
     check_redis_layer,
 )
 

@@ -78,5 +78,7 @@ LOGGING = {
     "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     # Every refused handshake is one line of level INFO, which Django does not show by itself.
-    "loggers": {"panther_channels": {"handlers": ["console"], "level": "INFO"}},
+    "loggers": {
+        "panther_channels": {"handlers": ["console"], "level": "INFO", "propagate": False},
+    },
 }

@@ -422,15 +422,19 @@ def recommends(message: checks.CheckMessage) -> bool:
         {"BACKEND": "no.such.Layer"},
         {},
         {"BACKEND": None},
-        over_redis(CORE, "http://no.redis"),
         over_redis(BACKEND, "http://no.redis"),
         {"BACKEND": CORE, "CONFIG": {"hosts": URL}},
         {"BACKEND": CORE, "CONFIG": {"no": "such"}},
+        {"BACKEND": BACKEND, "CONFIG": {"prefx": "staging"}},
+        {"BACKEND": LOCAL, "CONFIG": {"dir": "/tmp"}},
     ],
     ids=name_of,
 )
-def test_a_layer_that_is_none_is_left_to_channels(layer: dict[str, Any]):
-    assert {message.id for message in of_layer(layer)} <= {"panther_channels.W006"}
+def test_a_layer_that_can_not_be_made(layer: dict[str, Any]):
+    (message,) = (found for found in of_layer(layer) if found.id != "panther_channels.W006")
+    assert message.id == "panther_channels.E011"
+    assert message.level == checks.ERROR
+    assert message.hint
 
 
 def test_a_local_layer(tmp_path):

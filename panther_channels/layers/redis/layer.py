@@ -11,6 +11,7 @@ from channels_redis.utils import _wrap_close, create_pool, decode_hosts
 from panther_channels.layers.backplane import Backplane, Nodes
 from panther_channels.layers.redis.node import Node
 
+_OF_CORE = {"capacity", "channel_capacity", "expiry", "group_expiry"}
 _names = BaseChannelLayer()  # knows which names are valid
 
 
@@ -28,7 +29,10 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
             prefixes of their own.
         symmetric_encryption_keys: keys of which the first one encrypts all messages.
         serializer_format: how messages are packed, ``"msgpack"`` or ``"json"``.
-        others: ignored, as channels_redis does.
+        others: what ``channels_redis.core`` has besides, and is ignored.
+
+    Raises:
+        TypeError: there is no such option.
     """
 
     extensions = ("groups", "flush")
@@ -44,6 +48,8 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
         serializer_format: str = "msgpack",
         **others: Any,
     ) -> None:
+        if unknown := others.keys() - _OF_CORE:  # a mistyped prefix would let projects meet
+            raise TypeError(f"RedisChannelLayer has no {', '.join(sorted(unknown))}")
         super().__init__(
             symmetric_encryption_keys=symmetric_encryption_keys, serializer_format=serializer_format
         )

@@ -18,6 +18,7 @@ from panther_channels.sync import close_websocket_connection, send_message_to_we
 class Command(BaseCommand):
     """Send to an open WebSocket connection, or close it."""
 
+    requires_system_checks = ()  # their warnings would come with every message
     help = "Send a message to an open WebSocket connection, or close it, by its connection_id."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
