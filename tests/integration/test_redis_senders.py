@@ -189,6 +189,18 @@ async def test_no_second_try_without_redis(
         broker.command("CLIENT", "UNPAUSE")
 
 
+async def test_a_second_try_over_a_connection_that_was_cut(
+    sender: Any, layer: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
+):
+    """As when a proxy before Redis restarts: first the receiver is cut off, then the sender."""
+    monkeypatch.setattr(second_try, "_DELAY", 2.0)  # for a busy machine
+    group = of_connection(layer)
+    await sender.group_send(group, {"n": 1})
+    channel = await member(layer, group)
+    broker.cut("normal")
+    assert await numbers(layer, channel, 1) == [1]
+
+
 async def test_what_redis_refuses_is_no_answer_to_the_next(
     sender: Any, broker: Broker, caplog: pytest.LogCaptureFixture
 ):
