@@ -128,12 +128,13 @@ async def test_the_last_messages_of_an_event_loop(
     await ending
 
 
-async def test_who_joins_a_group_hears_nothing_older(sender: Any, layer: Any, broker: Broker):
+@pytest.mark.parametrize("group", ["user.1", "room__node__1"])
+async def test_who_joins_a_group_hears_nothing_older(sender: Any, layer: Any, group: str):
     """A user who has come back must not be closed for what was before."""
-    await sender.group_send("user.1", {"n": 1})
-    channel = await member(layer, "user.1")
+    await sender.group_send(group, {"n": 1})
+    channel = await member(layer, group)
     await asyncio.sleep(2 * second_try._DELAY)  # what is tested is that nothing comes
-    await sender.group_send("user.1", {"n": 2})
+    await sender.group_send(group, {"n": 2})
     assert await numbers(layer, channel, 1) == [2]
 
 

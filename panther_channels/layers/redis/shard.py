@@ -75,6 +75,9 @@ class Shard:
         self._host = host
         self._home = home
         self._deliver = deliver
+        # With that begin the channels where nobody gets what was sent before he came: the name of
+        # a node is never given again.
+        self._nodes = f"{prefix}__node__"
         self._redis: Any = None
         self._failed_at = -_GRACE  # when the latest outage was seen, on the monotonic clock
         # What receives.
@@ -294,7 +297,7 @@ class Shard:
         if channel in self._second_try:
             self._second_try.add(channel, message)
             await asyncio.sleep(0)  # who sends without end must let it come
-        elif not await self._publish(channel, message) and _is_of_one(channel):
+        elif not await self._publish(channel, message) and channel.startswith(self._nodes):
             self._second_try.add(channel, message)
 
     async def _publish_again(self) -> None:
@@ -353,11 +356,6 @@ class Shard:
         if connection is not None:
             with suppress(Exception):  # it is lost anyway
                 await connection.disconnect(nowait=True)
-
-
-def _is_of_one(channel: str) -> bool:
-    """Whether nobody gets what was sent before he came: a node's name is never given again."""
-    return "__node__" in channel
 
 
 def _is_lost(connection: Any) -> bool:
