@@ -28,6 +28,7 @@ from panther_channels._handshake.questions import (
 )
 from panther_channels._hub.addresses import group_name, new_connection_id, user_group
 from panther_channels._hub.delivery import EVENT_TYPE, close_event, find_channel_layer
+from panther_channels._hub.hook_limits import HANDLING, grace
 from panther_channels._hub.hub import hub
 from panther_channels._hub.limits import Seat, take_seat
 from panther_channels._hub.subscription import Subscription, event_handler, is_ours
@@ -270,7 +271,7 @@ class Connection(Socket):
                 if self._tasks is not None:
                     await self._tasks.end()
             finally:
-                await _leave(seat, subscription)
+                await self._leave(seat, subscription)
         finally:
             if self.is_ending:
                 code = self.close_code or status.WS_1006_ABNORMAL_CLOSURE
@@ -280,6 +281,17 @@ class Connection(Socket):
                 finally:
                     self.is_ending = False
                     found.hook_ended(self)
+
+    async def _leave(self, seat: Seat | None, subscription: Subscription | None) -> None:
+        try:
+            if seat is not None:
+                await seat.leave()
+        finally:
+            if subscription is not None:
+                limit = grace(HANDLING, self.close_code)
+                if not await subscription.leave(limit):
+                    text = "%s was handling an event %g s after its end: that was cancelled."
+                    logger.warning(text, self, limit)
 
     # What comes from outside
 
@@ -416,12 +428,3 @@ def _find_layer() -> Any:
         return find_channel_layer()
     except InvalidChannelLayerError as error:  # a backend that isn't there, or not installed
         raise ChannelLayerError(str(error)) from error
-
-
-async def _leave(seat: Seat | None, subscription: Subscription | None) -> None:
-    try:
-        if seat is not None:
-            await seat.leave()
-    finally:
-        if subscription is not None:
-            await subscription.leave()

@@ -40,7 +40,7 @@ class HookLimits:
             if now - socket.since >= limit:
                 self.cut_off(f"did not accept within {limit:g} s, and refuses the client")
         elif socket.is_ending:
-            limit = _grace(DISCONNECTING, socket.close_code)
+            limit = grace(DISCONNECTING, socket.close_code)
             if now - socket.since >= limit:
                 self.cut_off(f"is still in disconnect() after {limit:g} s, which is cancelled")
         elif self._seen != socket.received:
@@ -59,7 +59,7 @@ class HookLimits:
             code = end.get("code")
         if self._gone is None:
             self._gone = now
-        limit = _grace(HANDLING, code)
+        limit = grace(HANDLING, code)
         if now - max(self._gone, self._since) >= limit:
             hook = socket.hook
             self.cut_off(f"is in {hook} {limit:g} s after the client has gone: it is cancelled")
@@ -89,8 +89,14 @@ class HookLimits:
             self._reading_ahead.close()
 
 
-def _grace(share: float, code: int | None) -> float:
-    grace = conf.disconnect_grace()
+def grace(share: float, code: int | None) -> float:
+    """Seconds for a hook after the end of its connection.
+
+    Args:
+        share: of ``WS_SHUTDOWN_TIMEOUT``, where the server stops.
+        code: the close code.
+    """
+    seconds = conf.disconnect_grace()
     if code == status.WS_1012_SERVICE_RESTART:  # as uvicorn has it when it stops
-        grace = min(grace, conf.shutdown_timeout() * share)
-    return grace
+        seconds = min(seconds, conf.shutdown_timeout() * share)
+    return seconds

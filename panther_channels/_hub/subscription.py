@@ -92,19 +92,30 @@ class Subscription:
             self._is_waiting = True  # should leave() come before the task has begun
             self._task = asyncio.create_task(self._pump(handle, wanted))
 
-    async def leave(self) -> None:
-        """Leave the groups, end the task and give the channel up; logs what the layer raises."""
+    async def leave(self, grace: float = _GRACE) -> bool:
+        """Leave the groups, end the task and give the channel up; logs what the layer raises.
+
+        Args:
+            grace: seconds for an event in work.
+
+        Returns:
+            Whether that has ended by itself.
+        """
         for group in self._groups:
             try:
                 await self._backplane.group_discard(group, self._name)
             except Exception as error:  # noqa: BLE001 - whatever it was, the others are left, too
                 log_failure(error)
-        if self._task is not None and not self._is_waiting:
-            await asyncio.wait({self._task}, timeout=_GRACE)
-        self._has_left = True
-        if self._task is not None:
-            await _cancel(self._task)
-        await self._backplane.release(self._name)
+        in_work = None if self._is_waiting else self._task
+        try:
+            if in_work is not None:
+                await asyncio.wait({in_work}, timeout=grace)
+            return in_work is None or in_work.done()
+        finally:  # also where a server has had enough, and cancels us
+            self._has_left = True
+            if self._task is not None:
+                await _cancel(self._task)
+            await self._backplane.release(self._name)
 
     async def _drain(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]

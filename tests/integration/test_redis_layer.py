@@ -340,14 +340,35 @@ async def test_one_of_two_who_receive_gives_up(layer: Any):
     assert await asyncio.wait_for(receiving[1], SECONDS) == {"n": 1}
 
 
-async def test_many_subscriptions_are_made_again(layer: Any, broker: Broker, monkeypatch):
-    monkeypatch.setattr(shard, "_CHUNK", 7)
+async def test_many_subscriptions_are_made_again(layer: Any, broker: Broker):
     for number in range(20):
         await member(layer, f"room-{number}")
     before = broker.channels()
     broker.cut()
     await until(lambda: broker.channels() == before)
     assert len(before) == 21
+
+
+async def test_what_an_acl_forbids_costs_nobody_else(
+    make_layer: MakeLayer, broker: Broker, caplog: pytest.LogCaptureFixture
+):
+    """One line, and no outage; and once it is allowed, it is there."""
+    only_nodes, everything = ["resetchannels", "&asgi.0__node__*"], ["allchannels"]
+    broker.command("ACL", "SETUSER", "guest", "on", "nopass", "~*", "+@all", *only_nodes)
+    layer = make_layer("?username=guest&password=none")
+    channel = await member(layer, group := of_connection(layer))
+    entering = asyncio.create_task(layer.group_add("room", channel))
+    await until(lambda: "Redis refuses" in caplog.text)
+    for _ in range(2):
+        await is_heard(layer, channel, group)
+        broker.cut()
+        await until(lambda: len(broker.channels()) == 1)
+    broker.command("ACL", "SETUSER", "guest", *everything)
+    await entering
+    await is_heard(layer, channel)
+    texts = [record.getMessage() for record in caplog.records]
+    assert sum("Redis refuses" in text for text in texts) == 1
+    assert sum("is lost" in text for text in texts) <= 2
 
 
 async def test_new_connections_while_an_old_one_is_made_again(layer: Any, broker: Broker):

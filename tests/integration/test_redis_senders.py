@@ -128,12 +128,13 @@ async def test_the_last_messages_of_an_event_loop(
     await ending
 
 
-async def test_who_joins_a_group_hears_nothing_older(sender: Any, layer: Any, broker: Broker):
+@pytest.mark.parametrize("group", ["user.1", "room__node__1"])
+async def test_who_joins_a_group_hears_nothing_older(sender: Any, layer: Any, group: str):
     """A user who has come back must not be closed for what was before."""
-    await sender.group_send("user.1", {"n": 1})
-    channel = await member(layer, "user.1")
+    await sender.group_send(group, {"n": 1})
+    channel = await member(layer, group)
     await asyncio.sleep(2 * second_try._DELAY)  # what is tested is that nothing comes
-    await sender.group_send("user.1", {"n": 2})
+    await sender.group_send(group, {"n": 2})
     assert await numbers(layer, channel, 1) == [2]
 
 
@@ -187,6 +188,18 @@ async def test_no_second_try_without_redis(
     assert reason in caplog.text.partition("nobody got can't be sent once more: ")[2]
     if not is_away:
         broker.command("CLIENT", "UNPAUSE")
+
+
+async def test_a_second_try_over_a_connection_that_was_cut(
+    sender: Any, layer: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
+):
+    """As when a proxy before Redis restarts: first the receiver is cut off, then the sender."""
+    monkeypatch.setattr(second_try, "_DELAY", 2.0)  # for a busy machine
+    group = of_connection(layer)
+    await sender.group_send(group, {"n": 1})
+    channel = await member(layer, group)
+    broker.cut("normal")
+    assert await numbers(layer, channel, 1) == [1]
 
 
 async def test_what_redis_refuses_is_no_answer_to_the_next(

@@ -704,6 +704,38 @@ async def test_events_of_a_group_reach_the_methods_of_the_user(layer: InMemoryCh
         assert (await peer.next())["text"] == "hello"
 
 
+@pytest.mark.parametrize(
+    ("code", "limits"),
+    [
+        (1000, {"WS_DISCONNECT_GRACE": 0.1}),
+        (1012, {"WS_DISCONNECT_GRACE": 60, "WS_SHUTDOWN_TIMEOUT": 0.25}),
+    ],
+)
+async def test_an_event_that_is_handled_for_ever(
+    layer: InMemoryChannelLayer, code: int, limits: dict[str, float], caplog
+):
+    """It has the time of a hook, from the end of its connection on."""
+
+    class Stuck(Noted):
+        groups = ("room",)
+
+        async def get_stuck(self, event: Any) -> None:
+            self.note("stuck")
+            await asyncio.Event().wait()
+
+    with override_settings(**limits):
+        async with Peer(Stuck.as_asgi()) as peer:
+            await opened(peer)
+            await layer.group_send("room", {"type": "get.stuck"})
+            await peer.journaled("stuck")
+            peer.leave(code)
+            await peer.ended()  # within two seconds
+        assert [entry[:2] for entry in disconnects(peer)] == [("disconnect", code)]
+    (line,) = caplog.messages
+    assert "Stuck (WebSocket '/peer', connection " in line
+    assert line.endswith(") was handling an event 0.1 s after its end: that was cancelled.")
+
+
 @pytest.mark.parametrize("groups", [None, [], ()])
 async def test_no_groups(groups: Any):
     async with Peer(subclass("Alone", Noted, groups=groups).as_asgi()) as peer:

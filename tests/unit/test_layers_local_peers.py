@@ -70,6 +70,30 @@ async def test_who_was_killed_is_removed(peers, listen, directory, folder):
     assert directory.names() == {named("alive")}
 
 
+async def test_what_cannot_be_removed_costs_nobody_else(peers, listen, directory, folder):
+    """As where the directory has become read-only; not for root, so another reason is taken."""
+    (folder / f"panther-{named('odd')}").mkdir()
+    alive = listen("alive")
+    for _ in range(2):
+        await peers.broadcast(b"1")
+    await peers.post(named("odd"), b"1")
+    assert alive.read() == b"11"
+
+
+@pytest.mark.parametrize("is_broadcast", [True, False])
+async def test_who_cleans_the_directory_cuts_no_connection(peers, listen, directory, is_broadcast):
+    a = listen("a")
+    await peers.broadcast(b"1")
+    directory.remove(named("a"))
+    await (peers.broadcast(b"2") if is_broadcast else peers.post(named("a"), b"2"))
+    assert a.read() == b"12"
+    assert peers.names() == {named("a")}
+    a.connection.close()
+    a.close()
+    listen("b")  # a change, at which the directory is read
+    assert peers.names() == {named("b")}
+
+
 @pytest.mark.parametrize("is_broadcast", [True, False])
 async def test_a_socket_that_was_replaced(peers, listen, is_broadcast):
     first = listen("a")

@@ -198,12 +198,27 @@ async def test_leaving_waits_for_the_event_in_work_and_drops_the_rest(
 
 
 async def test_leaving_does_not_wait_for_ever(
-    use: Use, layer: InMemoryChannelLayer, listener: Listener, monkeypatch: pytest.MonkeyPatch
+    use: Use, layer: InMemoryChannelLayer, listener: Listener
 ):
-    monkeypatch.setattr(_subscription, "_GRACE", 0.05)
-    async with use() as (_, name):
+    async with use() as (subscription, name):
         await layer.send(name, {"type": "x", "n": 1, "stop": True})
         await listener.arrived.wait()
+        assert not await subscription.leave(0.05)
+
+
+async def test_leaving_that_is_cancelled_leaves_nothing(
+    use: Use, layer: InMemoryChannelLayer, listener: Listener
+):
+    """As by daphne, ten seconds after its client has gone."""
+    async with use() as (subscription, name):
+        await layer.send(name, {"type": "x", "n": 1, "stop": True})
+        await listener.arrived.wait()
+        leaving = asyncio.create_task(subscription.leave())
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        assert leaving.cancelled()
+        assert (layer.channels, len(asyncio.all_tasks())) == ({}, 1)
 
 
 @pytest.mark.parametrize(

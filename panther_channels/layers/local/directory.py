@@ -7,6 +7,7 @@ import secrets
 import socket
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,9 @@ class Directory:
         return f"{self.path}/panther-{name}"
 
     def remove(self, name: str) -> None:
-        """Remove a node's socket, if it is there."""
-        Path(self.path_of(name)).unlink(missing_ok=True)
+        """Remove a node's socket, if it is there and the directory can be written to."""
+        with suppress(OSError):
+            Path(self.path_of(name)).unlink()
 
     def listen(self, name: str) -> socket.socket:
         """A new socket of a node that listens; one of the same name is replaced."""

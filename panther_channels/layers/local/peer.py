@@ -71,6 +71,15 @@ class Peer:
         """Whether there was somebody who listened, the last time that it was written to."""
         return self._socket is not None
 
+    def is_still_connected(self) -> bool:
+        """Whether the other end of the connection is there, whatever has become of the socket."""
+        try:
+            return self._socket is not None and self._socket.recv(1) != b""
+        except BlockingIOError:  # it never sends anything
+            return True
+        except OSError:
+            return False
+
     def is_alive(self) -> bool:
         """Whether somebody listens there."""
         try:

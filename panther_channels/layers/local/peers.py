@@ -86,7 +86,9 @@ class Peers:
         names = self._directory.names() - {self.own_name}
         self._changed = changed if is_old else -1
         for name in self._peers.keys() - names:
-            self._peers.pop(name).close(asyncio.get_running_loop())
+            # Whoever cleans /tmp takes sockets away, and no connections.
+            if not self._peers[name].is_still_connected():
+                self._peers.pop(name).close(asyncio.get_running_loop())
         for name in names - self._peers.keys():
             self._peers[name] = Peer(self._directory.path_of(name), self._losses)
 

@@ -34,6 +34,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from panther_channels._process.log_lines import Repeats
 from panther_channels.layers.redis.pace import Pace
 from panther_channels.layers.redis.second_try import SecondTry
 
@@ -43,13 +44,16 @@ _ATTEMPT = 0.05  # seconds between two attempts to connect
 _CONNECT = 5.0  # seconds for one attempt
 _CONFIRM = 5.0  # seconds for the answer to a subscription
 _READ = 1.0  # seconds after which a silent connection is looked at
-_CHUNK = 1000  # subscriptions in one command
+
+_ASK_AGAIN = 1.0  # seconds after a refusal
 
 _ANSWER = 5.0  # seconds until a message is with Redis, where the host has no socket_timeout
 _GRACE = 2.0  # seconds after an outage in which somebody may have to subscribe again
 _PAUSE = 0.1  # seconds between two attempts to find a receiver then
 
 _TOO_MUCH = "a process doesn't take what waits for it in Redis: send less, one after the other"
+
+_refusals = Repeats(logger, logging.ERROR, interval=60.0)
 
 _CONFIRMED = asyncio.Event()  # one for all
 _CONFIRMED.set()
@@ -71,6 +75,9 @@ class Shard:
         self._host = host
         self._home = home
         self._deliver = deliver
+        # With that begin the channels where nobody gets what was sent before he came: the name of
+        # a node is never given again.
+        self._nodes = f"{prefix}__node__"
         self._redis: Any = None
         self._failed_at = -_GRACE  # when the latest outage was seen, on the monotonic clock
         # What receives.
@@ -78,6 +85,8 @@ class Shard:
         self._task: asyncio.Task[None] | None = None
         self._connection: Any = None
         self._is_away = False  # and was logged
+        self._missing: set[str] = set()  # what this connection has no answer on yet
+        self._ask_again_at: float | None = None  # on the monotonic clock, after a refusal
         # What sends.
         self._lock = asyncio.Lock()
         self._limit = _ANSWER
@@ -139,7 +148,8 @@ class Shard:
         confirmed = self._wanted.get(channel)
         if confirmed is None:
             confirmed = self._wanted[channel] = asyncio.Event()
-            self._write("SUBSCRIBE", channel)
+            self._missing.add(channel)
+            self._write(("SUBSCRIBE", channel))
         try:
             async with asyncio.timeout(_CONFIRM):
                 await confirmed.wait()
@@ -149,16 +159,22 @@ class Shard:
     def unsubscribe(self, channel: str) -> None:
         """Unsubscribe; needs no answer, and no Redis."""
         if self._wanted.pop(channel, None) is not None:
-            self._write("UNSUBSCRIBE", channel)
+            self._missing.discard(channel)
+            self._write(("UNSUBSCRIBE", channel))
+
+    def _ask(self) -> None:
+        # A command for each: of one that is forbidden, Redis would refuse the others with it.
+        self._ask_again_at = None
+        self._write(*(("SUBSCRIBE", name) for name in self._missing))
 
     def _is_receiving(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    def _write(self, *command: str) -> None:
+    def _write(self, *commands: tuple[str, ...]) -> None:
         # Not by send_command(), which would connect, and wait. What is written too late to arrive
         # is made up for by the next connection.
         if self._connection is not None and self._connection.is_connected:
-            packed = self._connection.pack_command(*command)
+            packed = self._connection.pack_commands(commands)
             with suppress(RuntimeError):  # uvloop's, where it was lost and nobody has read that yet
                 # Not writelines(): since Python 3.12 that fails on a transport that was cut off.
                 self._connection._writer.write(b"".join(packed))
@@ -190,22 +206,26 @@ class Shard:
             await connection.disconnect(nowait=True)
             raise
         self._connection = connection
-        names = list(self._wanted)
-        for start in range(0, len(names), _CHUNK):
-            self._write("SUBSCRIBE", *names[start : start + _CHUNK])
-        if self._is_away:
-            self._is_away = False
-            self._failed_at = time.monotonic()
-            logger.warning("Redis is back: %d subscriptions were made again.", len(names))
+        self._missing = set(self._wanted)
+        self._ask()
+        if not self._wanted:
+            self._note_back()
 
     async def _receive(self) -> None:
         connection = self._connection
+        if self._ask_again_at is not None and time.monotonic() >= self._ask_again_at:
+            self._ask()
         interval = connection.health_check_interval
         if interval and asyncio.get_running_loop().time() > connection.next_health_check:
-            self._write("PING")
-        response = await connection.read_response(
-            timeout=_READ, disconnect_on_error=False, push_request=True
-        )
+            self._write(("PING",))
+        try:
+            response = await connection.read_response(
+                timeout=_READ, disconnect_on_error=False, push_request=True
+            )
+        except ResponseError as error:  # by an ACL: another connection would be told the same
+            _refusals.add(str(error), f"Redis refuses the channel layer something: {error}.")
+            self._ask_again_at = time.monotonic() + _ASK_AGAIN
+            return
         if response is None and _is_lost(connection):
             raise RedisConnectionError("the connection was lost")
         if not isinstance(response, list) or len(response) < 3:  # silence, or the answer to PING
@@ -217,6 +237,8 @@ class Shard:
         elif kind in (b"subscribe", "subscribe") and name in self._wanted:
             self._wanted[name].set()
             self._wanted[name] = _CONFIRMED
+            self._missing.discard(name)
+            self._note_back()
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -227,6 +249,14 @@ class Shard:
         if connection is not None:
             with suppress(Exception):  # it is lost anyway
                 await connection.disconnect(nowait=True)
+
+    def _note_back(self) -> None:
+        """The end of an outage: not before Redis has confirmed something."""
+        if self._is_away:
+            self._is_away = False
+            self._failed_at = time.monotonic()
+            text = "Redis is back: %d subscriptions were made again."
+            logger.warning(text, len(self._wanted))
 
     def _fail(self, error: Exception) -> None:
         """Note an outage; logged once, until there is a connection again."""
@@ -267,12 +297,16 @@ class Shard:
         if channel in self._second_try:
             self._second_try.add(channel, message)
             await asyncio.sleep(0)  # who sends without end must let it come
-        elif not await self._publish(channel, message) and _is_of_one(channel):
+        elif not await self._publish(channel, message) and channel.startswith(self._nodes):
             self._second_try.add(channel, message)
 
     async def _publish_again(self) -> None:
         if messages := self._second_try.take():
-            await self._exchange(messages)
+            try:
+                await self._exchange(messages)
+            except RedisConnectionError:  # from before an outage, as in _publish()
+                self._failed_at = time.monotonic()
+                await self._exchange(messages)
 
     async def _send_again(self) -> None:
         try:
@@ -322,11 +356,6 @@ class Shard:
         if connection is not None:
             with suppress(Exception):  # it is lost anyway
                 await connection.disconnect(nowait=True)
-
-
-def _is_of_one(channel: str) -> bool:
-    """Whether nobody gets what was sent before he came: a node's name is never given again."""
-    return "__node__" in channel
 
 
 def _is_lost(connection: Any) -> bool:
