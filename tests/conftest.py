@@ -13,12 +13,20 @@ from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
+from playwright.sync_api import Page, sync_playwright
 
 from tests.broker import Broker
 from tests.client import Client
 from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
+
+# Of Chromium, and milliseconds for it: generous, since a loaded machine is not a failure.
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+PATIENCE = 15_000
 
 GetRedis = Callable[[], RedisServer]
 StartRedis = Callable[..., RedisServer]
@@ -135,6 +143,17 @@ def chromium() -> str:
         if path := shutil.which(name):
             return path
     missing("chromium")
+
+
+@pytest.fixture
+def page(chromium: str) -> Iterator[Page]:
+    """Not for longer than a test: no async test can run while Playwright's loop does."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        yield page
+        browser.close()
 
 
 @pytest.fixture

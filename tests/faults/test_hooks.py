@@ -1,8 +1,10 @@
-"""Hooks that never end, and that hold up the event loop, on real servers."""
+"""Hooks that never end, and that hold up the event loop, on real servers.
+
+tests/unit/test_hook_limits.py has what is ours alone.
+"""
 
 import asyncio
 import itertools
-import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -10,15 +12,11 @@ import pytest
 
 from tests.client import Client, Connection
 from tests.conftest import StartServer
-from tests.servers import Server, ServerName, suspended
+from tests.servers import Server, ServerName, misbehaving, suspended
 
 pytestmark = pytest.mark.faults
 
-LIMITS = {"WS_CONNECT_TIMEOUT": 1, "WS_DISCONNECT_GRACE": 1}
-ENVIRONMENT = {
-    "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
-    "SETTINGS": json.dumps(LIMITS),
-}
+ENVIRONMENT = misbehaving(WS_CONNECT_TIMEOUT=1, WS_DISCONNECT_GRACE=1)
 
 Open = Callable[[str], Awaitable[tuple[Connection, str]]]
 
@@ -76,11 +74,6 @@ async def test_a_handshake_that_never_ends_is_refused(connect: Client, log: Log)
     assert "Traceback" not in str(log)
 
 
-async def test_connect_may_go_on_after_accept(opened: Open):
-    client, _ = await opened("/after?seconds=2")
-    assert await client.receive() == "connected"
-
-
 @pytest.mark.parametrize(
     ("path", "is_abrupt"), list(itertools.product(["/after", "/receive"], [False, True]))
 )
@@ -93,66 +86,6 @@ async def test_a_hook_of_a_client_that_has_gone(path: str, is_abrupt: bool, open
     await log.wait(f"disconnect called code={1006 if is_abrupt else 4001} id={connection_id}")
     assert str(log).count(f"id={connection_id}") == 1
     assert re.search(rf"WARNING .*connection {connection_id}.* after the client", str(log))
-
-
-def handled(log: Log) -> list[str]:
-    return re.findall(r"handled (\S+)$", str(log), re.MULTILINE)
-
-
-async def test_what_waits_behind_a_hook_is_handled(opened: Open, log: Log):
-    """Each hook has its time, however long ago the client went, and the order stays."""
-    client, connection_id = await opened("/receive")
-    texts = ["1.2", "0.1", "0.2", "0.6", "0.7"]
-    for text in texts:
-        await client.send(text)
-    await log.wait("busy with 1.2")
-    await client.close(4001)
-    await log.wait(f"disconnect called code=4001 id={connection_id}")
-    assert handled(log) == texts
-
-
-async def test_a_busy_hook_keeps_what_comes(opened: Open, log: Log):
-    """A client that stays loses nothing by the look for its end."""
-    client, _ = await opened("/receive")
-    texts = ["2", *[f"0.00{number}" for number in range(9)]]
-    for text in texts[:5]:
-        await client.send(text)
-    await log.wait("handled 2$")
-    for text in texts[5:]:
-        await client.send(text)
-    await log.wait(rf"handled {texts[-1]}$")
-    assert handled(log) == texts
-
-
-async def test_a_hook_that_takes_no_notice(opened: Open, log: Log):
-    client, connection_id = await opened("/stubborn")
-    await client.send("100")
-    await log.wait("busy with 100")
-    await client.close()
-    await log.wait(f"disconnect called code=1000 id={connection_id}")
-    assert "goes on" in str(log)
-
-
-async def test_a_disconnect_that_never_ends(opened: Open, log: Log):
-    client, connection_id = await opened("/disconnect")
-    await client.close()
-    await log.wait(rf"WARNING .* SlowDisconnect .*{connection_id}.* disconnect\(\)")
-    assert str(log).count("disconnect called") == 1
-
-
-async def test_a_task_ends_with_its_connection(opened: Open, log: Log):
-    client, connection_id = await opened("/working")
-    await log.wait("work begins")
-    failure = f"ERROR .*connection {connection_id}: a task of Working failed"
-    for _ in range(2):  # the connection is open after the first
-        mark = len(str(log))
-        await client.send("fail")
-        await log.wait(failure, mark)
-    assert "work ends" not in str(log)
-    await client.close()
-    await log.wait(f"disconnect called code=1000 id={connection_id}")
-    assert str(log).index("work ends") < str(log).index("disconnect called")
-    await log.wait("ZeroDivisionError: raised in a task")
 
 
 ALARM = "holds up the event loop"

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from collections import Counter
@@ -13,8 +12,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError
 
-from tests.conftest import PROJECT, GetRedis, StartServer
-from tests.servers import ROOT, Process, ServerName, manage
+from tests.conftest import GetRedis, StartServer
+from tests.servers import ROOT, ServerName, manage
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
@@ -92,10 +91,10 @@ async def clients() -> AsyncIterator[Clients]:
     await clients.close()
 
 
-@pytest.fixture(params=["local", "pubsub"])
-def layer(request: pytest.FixtureRequest, folder: Path, get_redis: GetRedis) -> Environment:
-    """What tells a process of tests/project its channel layer."""
-    if request.param == "local":
+@pytest.fixture
+def layer(server_name: ServerName, folder: Path, get_redis: GetRedis) -> Environment:
+    """What tells a process of tests/project its channel layer: each server has another."""
+    if server_name == "uvicorn":
         return {"LOCAL_LAYER": str(folder), "REDIS_URL": ""}
     return {"REDIS_URL": get_redis().url}
 
@@ -112,22 +111,6 @@ async def send(environment: Environment, kind: str, name: str, count: int, ids: 
     )
     _, errors = await process.communicate("\n".join(ids).encode())
     assert (process.returncode, errors.decode()) == (0, "")
-
-
-class Workers(Process):
-    """A server with several processes on one port."""
-
-    def __init__(self, *command: str, log_path: Path, env: Environment) -> None:
-        environment = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", **env}
-        super().__init__((sys.executable, "-m", *command), log_path=log_path, env=environment)
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws://{self.host}:{self.port}"
-
-    def _is_ready(self) -> bool:
-        self.port = self._listening_port()
-        return self.port != 0 and self.log.count("Application startup complete") == 4
 
 
 @pytest.mark.timeout(120)
@@ -164,41 +147,6 @@ async def test_four_servers_and_senders_of_all_kinds(
     closed = clients.connections[ids[1]]
     await asyncio.wait_for(closed.wait_closed(), SECONDS)
     assert (closed.close_code, closed.close_reason) == (4001, "bye")
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("uvicorn", "--workers", "4", "--host", "127.0.0.1", "--port", "0"),
-        ("gunicorn", "-w", "4", "-k", "uvicorn_worker.UvicornWorker", "-b", "127.0.0.1:0"),
-        (
-            *("gunicorn", "--preload", "-w", "4", "-k", "uvicorn_worker.UvicornWorker"),
-            *("-b", "127.0.0.1:0"),
-        ),
-    ],
-    ids=["uvicorn", "gunicorn", "gunicorn-preload"],
-)
-async def test_workers_of_one_server_need_no_broker(
-    command: tuple[str, ...], folder: Path, tmp_path: Path, clients: Clients
-):
-    environment = {"LOCAL_LAYER": str(folder), "REDIS_URL": ""}
-    with Workers(*command, PROJECT, log_path=tmp_path / "log", env=environment) as server:
-        await asyncio.gather(*(clients.open(server.ws_url) for _ in range(40)))
-        assert len(sockets(folder)) > 1  # a socket for each worker with connections
-        ids = list(clients.connections)
-        await send(environment, "script", "script", 4000, ids)
-        await clients.wait_for(4000)
-        # From one worker to all others, too.
-        relay = await connect(f"{server.ws_url}/ws/relay")
-        await relay.recv()
-        for number, connection_id in enumerate(ids):
-            await relay.send(json.dumps({"to": connection_id, "data": f"relay:{number}"}))
-        await clients.wait_for(4040)
-        await relay.close()
-        await clients.nothing_more()
-        clients.check({"script": 4000, "relay": 40})
-        await clients.close()
-    assert sockets(folder) == []
 
 
 async def test_a_killed_process_costs_the_others_nothing(

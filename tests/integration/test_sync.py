@@ -1,10 +1,7 @@
 """Synchronous senders in processes of their own: threads, forks, and their ends."""
 
 import asyncio
-import re
-import socket
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,30 +60,6 @@ async def test_a_view_over_the_in_memory_layer(server_name: ServerName, shared_s
         assert await texts(client, 2) == ["one", "two"]
 
 
-POOL = """
-from concurrent.futures import ThreadPoolExecutor
-
-def send(thread):
-    for number in range(2000):
-        send_message_to_websocket(ids[number % len(ids)], f"{thread} {number}")
-
-with ThreadPoolExecutor(8) as pool:
-    list(pool.map(send, range(8)))
-assert [each.name for each in threading.enumerate()].count("panther_channels.sync") == 1
-"""
-
-
-async def test_a_pool_of_threads(server: Server, clients: dict[str, Connection]):
-    sending = asyncio.create_task(run(server.env, POOL, *clients, options=["-W", "error"]))
-    found = await asyncio.gather(*[texts(client, 4000) for client in clients.values()])
-    await sending
-    for position, messages in enumerate(found):
-        assert len(set(messages)) == 4000, "each came once"
-        for thread in range(8):
-            own = [int(text.split()[1]) for text in messages if text.startswith(f"{thread} ")]
-            assert own == list(range(position, 2000, 4))
-
-
 FORK = """
 def send(who):
     for number in range(200):
@@ -117,58 +90,6 @@ async def test_a_fork(server: Server, clients: dict[str, Connection]):
         assert found == numbered
     assert [text.split()[0] for text in messages[:200]] == ["before"] * 200
     assert [text.split()[0] for text in messages[-200:]] == ["after"] * 200
-
-
-# The end of a process
-
-
-@pytest.fixture
-def silent() -> Iterator[dict[str, str]]:
-    """A Redis that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        # Ours is the shorter limit: redis-py's own would be five seconds.
-        url = f"redis://127.0.0.1:{port}/0?socket_timeout=60"
-        yield {"DJANGO_SETTINGS_MODULE": "tests.project.settings", "REDIS_URL": url}
-
-
-NO_ANSWER = """
-from panther_channels._process import background as _background
-_background.LIMIT = 0.5
-try:
-    send_message_to_websocket("0" * 32, "lost")
-except TimeoutError as error:
-    print(error)
-"""
-
-
-async def test_a_redis_that_does_not_answer(silent: dict[str, str]):
-    assert await run(silent, NO_ANSWER) == (
-        "Sending by RedisChannelLayer: no answer within 0.5 s.\n"
-    )
-
-
-IN_A_CALL = """
-started = threading.Event()
-
-def call():
-    started.set()
-    try:
-        send_message_to_websocket("0" * 32, "lost")
-    except RuntimeError as error:
-        os.write(1, f"{error}\\n".encode())
-
-threading.Thread(target=call, daemon=True).start()
-started.wait()
-while "panther_channels.sync" not in [each.name for each in threading.enumerate()]:
-    pass
-"""
-
-
-async def test_a_process_ends_while_a_thread_is_in_a_call(silent: dict[str, str]):
-    output = await asyncio.wait_for(run(silent, IN_A_CALL), 20)
-    # The thread may not come so far any more.
-    assert re.fullmatch(r"(Sending by \w+: the interpreter is shutting down\.\n)?", output)
 
 
 AT_THE_END = """

@@ -199,8 +199,11 @@ async def test_a_failing_layer_does_not_touch_the_database(
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("where", ["auth", "permission", "connect"])
-@pytest.mark.parametrize("code", [DEACTIVATE, DELETE], ids=["deactivate", "delete"])
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [("auth", DEACTIVATE), ("permission", DELETE), ("connect", DEACTIVATE)],
+    ids=["auth", "permission", "connect"],
+)
 async def test_a_user_who_goes_during_the_handshake(
     site: Site, access: Server, going: str, run_script: RunScript, where: str, code: str
 ):
