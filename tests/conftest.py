@@ -217,12 +217,6 @@ async def connect(server: Server) -> AsyncIterator[Client]:
         yield client
 
 
-@pytest.fixture
-def redis_backed_server(server_name: ServerName, shared_server: StartServer) -> Server:
-    """tests/project on each server in turn, over Redis pub/sub; shared."""
-    return shared_server(server_name, redis=True)
-
-
 def _start_redis(running: contextlib.ExitStack, log_path: Path, **options: Any) -> RedisServer:
     if shutil.which("redis-server") is None:
         missing("redis-server")

@@ -21,7 +21,7 @@ from channels.layers import InMemoryChannelLayer
 
 from panther_channels.layers import LocalChannelLayer
 from tests.conftest import GetRedis
-from tests.layers import redis_layer
+from tests.layers import member, redis_layer
 
 MakeLayer = Callable[..., Any]
 Receive = Callable[[Any, str], Coroutine[Any, Any, Any]]
@@ -164,14 +164,6 @@ async def is_in_order(layer: Any, channel: str, sender: Any, receive: Receive, c
     for message in numbered(count):
         await sender.send(channel, message)
     assert [await receive(layer, channel) for _ in range(count)] == numbered(count)
-
-
-async def member(layer: Any, *groups: str) -> str:
-    """A new channel in groups."""
-    channel: str = await layer.new_channel()
-    for group in groups:
-        await layer.group_add(group, channel)
-    return channel
 
 
 # Channels

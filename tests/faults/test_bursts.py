@@ -13,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.broker import Broker
 from tests.conftest import StartServer
+from tests.faults.test_flow import SENDER
 from tests.servers import ROOT, Server, ServerName, misbehaving, suspended
 from tests.waiting import until
 
@@ -20,22 +21,6 @@ pytestmark = pytest.mark.faults
 
 SECONDS = 40.0
 LIMIT = 32_000_000  # for which Redis cuts a subscriber off
-
-# Sends a burst to one connection, and every 1 MB a number to its neighbour.
-SENDER = """
-import asyncio, sys, django
-django.setup()
-from panther_channels.websocket import send_message_to_websocket
-
-async def main(target, neighbour, count, size):
-    every = 1_000_000 // int(size)
-    for number in range(int(count)):
-        await send_message_to_websocket(target, "x" * int(size))
-        if number % every == 0:
-            await send_message_to_websocket(neighbour, number // every)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
 
 
 @pytest.fixture

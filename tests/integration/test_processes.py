@@ -18,7 +18,7 @@ from tests.servers import ROOT, ServerName, manage
 pytestmark = pytest.mark.usefixtures("unmeasured")
 
 SECONDS = 50.0
-CONNECTIONS = 400
+CONNECTIONS = 200
 
 Environment = dict[str, str]
 
@@ -122,21 +122,21 @@ async def test_four_servers_and_senders_of_all_kinds(
         await clients.open(servers[number % 4].ws_url)
     ids = list(clients.connections)
     await asyncio.gather(
-        send(layer, "script", "script", 8000, ids),
-        send(layer, "pool", "pool", 8000, ids),
-        send(layer, "many", "many", 4000, ids),
+        send(layer, "script", "script", 4000, ids),
+        send(layer, "pool", "pool", 4000, ids),
+        send(layer, "many", "many", 2000, ids),
         *(
             asyncio.to_thread(manage, "websocket", "send", ids[number], f"m:{number}", env=layer)
             for number in range(3)
         ),
     )
-    await clients.wait_for(20_003)
+    await clients.wait_for(10_003)
     await clients.nothing_more()
     clients.check(
         {
-            "script": 8000,
-            **{f"pool.{number}": 1000 for number in range(8)},
-            **{f"many.{number}": 40 for number in range(100)},
+            "script": 4000,
+            **{f"pool.{number}": 500 for number in range(8)},
+            **{f"many.{number}": 20 for number in range(100)},
             "m": 3,
         }
     )
@@ -175,18 +175,6 @@ async def test_a_killed_process_costs_the_others_nothing(
     late = await clients.open(start_server(server_name, env=environment).ws_url)
     await send(environment, "script", "late", 1, [late])
     await clients.wait_for(6_001)
-
-
-async def test_200_processes_leave_no_socket_behind(folder: Path):
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "tests.integration.members", str(folder), "200"),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert (output.decode(), errors.decode()) == ("67 killed, 133 ended\n", "")
-    assert sockets(folder) == []
 
 
 def sockets(folder: Path) -> list[str]:
