@@ -1,7 +1,4 @@
-"""Hooks that never end, and that hold up the event loop, on real servers.
-
-tests/unit/test_hook_limits.py has what is ours alone.
-"""
+"""Hooks that never end, and that hold up the event loop, on real servers."""
 
 import asyncio
 import itertools
@@ -86,6 +83,43 @@ async def test_a_hook_of_a_client_that_has_gone(path: str, is_abrupt: bool, open
     await log.wait(f"disconnect called code={1006 if is_abrupt else 4001} id={connection_id}")
     assert str(log).count(f"id={connection_id}") == 1
     assert re.search(rf"WARNING .*connection {connection_id}.* after the client", str(log))
+
+
+def handled(log: Log) -> list[str]:
+    return re.findall(r"handled (\S+)$", str(log), re.MULTILINE)
+
+
+async def test_what_waits_behind_a_hook_is_handled(opened: Open, log: Log):
+    """Each hook has its time, however long ago the client went, and the order stays."""
+    client, connection_id = await opened("/receive")
+    texts = ["1.2", "0.1", "0.2", "0.6", "0.7"]
+    for text in texts:
+        await client.send(text)
+    await log.wait("busy with 1.2")
+    await client.close(4001)
+    await log.wait(f"disconnect called code=4001 id={connection_id}")
+    assert handled(log) == texts
+
+
+async def test_a_hook_that_takes_no_notice(opened: Open, log: Log):
+    client, connection_id = await opened("/stubborn")
+    await client.send("100")
+    await log.wait("busy with 100")
+    await client.close()
+    await log.wait(f"disconnect called code=1000 id={connection_id}")
+    assert "goes on" in str(log)
+
+
+async def test_a_disconnect_that_never_ends(opened: Open, log: Log):
+    client, connection_id = await opened("/disconnect")
+    await client.close()
+    await log.wait(rf"WARNING .* SlowDisconnect .*{connection_id}.* disconnect\(\)")
+    assert str(log).count("disconnect called") == 1
+
+
+async def test_connect_may_go_on_after_accept(opened: Open):
+    client, _ = await opened("/after?seconds=2")
+    assert await client.receive() == "connected"
 
 
 ALARM = "holds up the event loop"

@@ -3,17 +3,20 @@
 import asyncio
 import base64
 import json
+import re
 import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.client import Client, Connection
 from tests.conftest import StartServer
 from tests.integration.access.site import BAD, Site, handshake, request
 from tests.integration.conftest import APPLICATION, Door, OpenDoor, StartAccess
 from tests.names import name_of
-from tests.servers import SERVER_NAMES, ServerName
+from tests.servers import SERVER_NAMES, Server, ServerName
 
 #: By which target and which headers a carrier takes a token.
 CARRIERS = {
@@ -331,6 +334,42 @@ async def test_a_subprotocol_that_was_not_offered_does_not_show_the_token(door: 
     assert answer.status == 403
     await door.logged("ValueError: .*chat")
     assert site.leaks(door.log()) == []
+
+
+# What a header may hold on the wire, and what it may not; and what looks nearly right.
+BYTES = st.one_of(
+    st.binary(max_size=200),
+    st.binary(max_size=60).map(base64.urlsafe_b64encode),
+    st.tuples(*[st.binary(max_size=40).map(base64.urlsafe_b64encode)] * 3).map(b".".join),
+    st.text(alphabet="[]{}\"':,.=;%& é☃aB0-_", max_size=80).map(str.encode),
+).map(lambda value: re.sub(rb"[\r\n\0]", b"", value))
+PREFIXES = [b"", b"Bearer ", b"Token ", b"Basic ", b"access_token=", b"sessionid=", b"bearer, "]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    kind=st.sampled_from(["header", "token", "cookie", "session", "subprotocol", "several"]),
+    prefix=st.sampled_from(PREFIXES),
+    value=BYTES,
+)
+def fuzzed(server: Server, kind: str, prefix: bytes, value: bytes) -> None:
+    name = {"cookie": "Cookie", "session": "Cookie", "subprotocol": "Sec-WebSocket-Protocol"}
+    headers = [(name.get(kind, "Authorization"), prefix + value)]
+    if kind == "several":
+        headers.append(("Cookie", b"sessionid=" + value))
+    answer = asyncio.run(handshake(server, f"/ws/{kind}", headers))
+    # 400, or nothing at all, is the server's own answer to what isn't HTTP.
+    assert answer.status in {0, 101, 400, 401, 403, 404}
+
+
+def test_no_bytes_make_a_traceback(access: Server):
+    mark = access.mark()
+    fuzzed(access)
+    assert asyncio.run(handshake(access, "/ws/default")).status == 101
+    for value in ("Token é☃".encode(), b"Token \xff\xfe"):
+        answer = asyncio.run(handshake(access, "/ws/token", [("Authorization", value)]))
+        assert answer.status == 401
+    assert "Traceback" not in access.log[mark:]
 
 
 async def test_no_credential_in_a_verbose_log(

@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.client import Client
 from tests.integration.access.site import Site, handshake
 from tests.servers import Server
 from tests.waiting import until
@@ -37,3 +38,24 @@ def test_what_a_script_in_a_browser_sees(page: Page, access: Server, site: Site)
         wanted = "".join(f"&protocol={protocol}" for protocol in protocols)
         page.goto(f"{access.url}/page/?{number}#url={quote(access.ws_url)}/ws/{name}{wanted}")
         expect(page.locator("#state")).to_have_text(text)
+
+
+async def test_the_two_lines_of_monitoring(access: Server):
+    mark = access.mark()
+    async with Client(access) as connect:
+        client = await connect("/ws/default?a=1")
+        start = (
+            rf"INFO panther_channels\.monitoring WS \| %s \| 127\.0\.0\.1:{client.address[1]} \| "
+        )
+        start %= "/ws/default"
+        await asyncio.to_thread(access.wait_log, rf"^{start}- \| Connected$", since=mark)
+        await client.receive()
+        for _ in range(3):
+            await client.ask("hello")
+        await client.close()
+        end = rf"^{start}\d\.\d{{3}} \| Closed \| 3 in \| 4 out$"
+        await asyncio.to_thread(access.wait_log, end, since=mark)
+        assert access.log[mark:].count(f":{client.address[1]} | ") == 2
+        await connect("/ws/authenticated?tag=1%0A2")
+    line = r"\| /ws/authenticated \| 127\.0\.0\.1:\d+ \| \d\.\d{3} \| Rejected \| 0 in \| 0 out$"
+    await asyncio.to_thread(access.wait_log, line, since=mark)

@@ -3,10 +3,11 @@
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,32 @@ async def test_a_fork(server: Server, clients: dict[str, Connection]):
         assert found == numbered
     assert [text.split()[0] for text in messages[:200]] == ["before"] * 200
     assert [text.split()[0] for text in messages[-200:]] == ["after"] * 200
+
+
+@pytest.fixture
+def silent() -> Iterator[dict[str, str]]:
+    """A Redis that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        # Ours is the shorter limit: redis-py's own would be five seconds.
+        url = f"redis://127.0.0.1:{port}/0?socket_timeout=60"
+        yield {"DJANGO_SETTINGS_MODULE": "tests.project.settings", "REDIS_URL": url}
+
+
+NO_ANSWER = """
+from panther_channels._process import background as _background
+_background.LIMIT = 0.5
+try:
+    send_message_to_websocket("0" * 32, "lost")
+except TimeoutError as error:
+    print(error)
+"""
+
+
+async def test_a_redis_that_does_not_answer(silent: dict[str, str]):
+    assert await run(silent, NO_ANSWER) == (
+        "Sending by RedisChannelLayer: no answer within 0.5 s.\n"
+    )
 
 
 AT_THE_END = """
