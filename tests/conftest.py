@@ -13,12 +13,20 @@ from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
+from playwright.sync_api import Page, sync_playwright
 
 from tests.broker import Broker
 from tests.client import Client
 from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
+
+# Of Chromium, and milliseconds for it: generous, since a loaded machine is not a failure.
+ARGUMENTS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+PATIENCE = 15_000
 
 GetRedis = Callable[[], RedisServer]
 StartRedis = Callable[..., RedisServer]
@@ -138,6 +146,17 @@ def chromium() -> str:
 
 
 @pytest.fixture
+def page(chromium: str) -> Iterator[Page]:
+    """Not for longer than a test: no async test can run while Playwright's loop does."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
 def start_server(get_redis: GetRedis, tmp_path: Path) -> Iterator[StartServer]:
     """Starts servers that belong to this test alone, and ends them after it.
 
@@ -196,12 +215,6 @@ async def connect(server: Server) -> AsyncIterator[Client]:
     """Opens connections to `server`, which a test file may define otherwise."""
     async with Client(server) as client:
         yield client
-
-
-@pytest.fixture
-def redis_backed_server(server_name: ServerName, shared_server: StartServer) -> Server:
-    """tests/project on each server in turn, over Redis pub/sub; shared."""
-    return shared_server(server_name, redis=True)
 
 
 def _start_redis(running: contextlib.ExitStack, log_path: Path, **options: Any) -> RedisServer:

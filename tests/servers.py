@@ -5,6 +5,7 @@ about the port depends on the server, on its command and on the logging of the p
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -262,6 +263,16 @@ def manage(
     return subprocess.CompletedProcess(
         completed.args, completed.returncode, completed.stdout.decode(), completed.stderr.decode()
     )
+
+
+def with_settings(**settings: Any) -> dict[str, str]:
+    """The environment of a server of tests/project that has other settings."""
+    return {"SETTINGS": json.dumps(settings)}
+
+
+def misbehaving(**settings: Any) -> dict[str, str]:
+    """The same for the WebSockets of tests/faults."""
+    return with_settings(WS_URLS="tests.faults.websockets.websocket_urls", **settings)
 
 
 def free_port() -> int:

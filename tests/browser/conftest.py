@@ -7,22 +7,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.conftest import GetRedis
+from tests.conftest import ARGUMENTS, PATIENCE, GetRedis
 from tests.servers import ROOT, RunServer, Server, ServerName, manage
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "testproject.settings"}
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-# Milliseconds. Generous, since a loaded machine is not a failure.
-PATIENCE = 15_000
-
 OpenPage = Callable[[str], Page]
 StartSite = Callable[..., Server]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import PATIENCE, SETTINGS, OpenPage, StartSite
+from tests.browser.conftest import SETTINGS, OpenPage, StartSite
+from tests.conftest import PATIENCE
 from tests.servers import Server, manage
 
 pytestmark = pytest.mark.browser

@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
@@ -12,6 +10,7 @@ from django.test import override_settings
 
 from panther_channels.asgi import Application, get_asgi_application
 from tests.client import Client, InProcess
+from tests.conftest import StartServer
 from tests.contracts.applications import django_settings
 from tests.contracts.applications.urls import urls
 from tests.contracts.scenarios.registry import Scenario
@@ -74,57 +73,38 @@ def _is_meant(record: logging.LogRecord) -> bool:
 
 
 @pytest.fixture(scope="session")
-def contract_server(
-    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[StartContract]:
+def contract_server(redis_server: RedisServer, shared_server: StartServer) -> StartContract:
     """Our side of the contract on the named server."""
-    folder: Path = tmp_path_factory.mktemp("contract")
     env = {
         "CONTRACT_PACKAGE": "panther_channels",
         "DJANGO_SETTINGS_MODULE": f"{APPLICATIONS}.django_settings",
         "REDIS_PORT": str(redis_server.port),
     }
-    with ExitStack() as running:
-
-        @cache
-        def start(name: ServerName) -> Server:
-            log_path = folder / f"{name}.log"
-            server = Server(
-                name, f"{APPLICATIONS}.django_application:app", log_path=log_path, env=env
-            )
-            return running.enter_context(server)
-
-        yield start
+    return lambda name: shared_server(name, f"{APPLICATIONS}.django_application:app", env=env)
 
 
 @pytest.fixture(scope="session")
-def panther(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
+def panther(tmp_path_factory: pytest.TempPathFactory, shared_server: StartServer) -> Iterator[Play]:
     """Asks the real Panther; each scenario is played once per session."""
     folder = tmp_path_factory.mktemp("panther")
     answers: dict[str, object] = {}
-    with ExitStack() as running:
-        # One of its own: Panther listens on one channel, whatever the database.
-        redis = running.enter_context(RedisServer(log_path=folder / "redis.log"))
+    # One of its own: Panther listens on one channel, whatever the database.
+    with RedisServer(log_path=folder / "redis.log") as redis:
         env = {
             "CONTRACT_PACKAGE": "panther",
             "PYTHONPATH": str(ROOT),
             "REDIS_PORT": str(redis.port),
         }
 
-        @cache
-        def start(name: str) -> Server:
-            server = Server(
-                "uvicorn",
-                f"{APPLICATIONS}.panther_application:app",
-                log_path=folder / f"{name}.log",
-                env=env,
-                cwd=folder,  # where it makes a folder "logs"
-            )
-            return running.enter_context(server)
-
         async def ask(scenario: Scenario) -> object:
             if scenario.name not in answers:
-                server = start(scenario.name if scenario.ruins_panther else "panther")
+                of = {"RUINED_BY": scenario.name} if scenario.ruins_panther else {}
+                server = shared_server(
+                    "uvicorn",
+                    f"{APPLICATIONS}.panther_application:app",
+                    env={**env, **of},
+                    cwd=folder,  # where it makes a folder "logs"
+                )
                 answers[scenario.name] = await play_on(server, scenario)
             return answers[scenario.name]
 

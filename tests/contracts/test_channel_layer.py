@@ -21,7 +21,7 @@ from channels.layers import InMemoryChannelLayer
 
 from panther_channels.layers import LocalChannelLayer
 from tests.conftest import GetRedis
-from tests.layers import redis_layer
+from tests.layers import member, redis_layer
 
 MakeLayer = Callable[..., Any]
 Receive = Callable[[Any, str], Coroutine[Any, Any, Any]]
@@ -62,7 +62,6 @@ class Deviation:
 
 _NO_RAISE = pytest.fail.Exception  # "DID NOT RAISE"
 _MEMORY_ALONE = Deviation(TimeoutError, "an in-memory layer reaches nothing but itself")
-_REDIS_FORGETS = Deviation(TimeoutError, "Redis pub/sub keeps nothing for who comes later")
 _REDIS_BOUNDLESS = Deviation(_NO_RAISE, "the queues of Redis pub/sub have no capacity")
 _REDIS_TIMELESS = Deviation(AssertionError, "the messages of Redis pub/sub don't expire")
 _REDIS_CANCELLED = "a channel whose receive() was cancelled is forgotten"
@@ -72,8 +71,6 @@ _LOCAL_OWN = "the local layer has no channels that processes share"
 DEVIATIONS: dict[tuple[str, str], Deviation] = {
     ("memory", "test_another_layer_sends"): _MEMORY_ALONE,
     ("memory", "test_another_layer_sends_to_a_group"): _MEMORY_ALONE,
-    ("memory", "test_a_normal_channel_between_layers"): _MEMORY_ALONE,
-    ("memory", "test_a_normal_channel_keeps_for_another_layer"): _MEMORY_ALONE,
     ("memory", "test_capacity_by_pattern"): Deviation(
         ValueError, "channel_capacity isn't compiled to patterns, and can't be read"
     ),
@@ -84,9 +81,6 @@ DEVIATIONS: dict[tuple[str, str], Deviation] = {
         RuntimeError, "the queues belong to one event loop", run=False
     ),
     ("local", "test_a_normal_channel"): Deviation(ValueError, _LOCAL_OWN, run=False),
-    ("local", "test_a_normal_channel_between_layers"): Deviation(ValueError, _LOCAL_OWN, run=False),
-    ("local", "test_a_normal_channel_keeps"): Deviation(ValueError, _LOCAL_OWN),
-    ("local", "test_a_normal_channel_keeps_for_another_layer"): Deviation(ValueError, _LOCAL_OWN),
     ("local", "test_a_normal_channel_in_a_group"): Deviation(ValueError, _LOCAL_OWN),
     ("core", "test_a_full_channel_takes_nothing_from_others"): Deviation(
         TimeoutError, "all channels of a process share one capacity"
@@ -103,11 +97,6 @@ DEVIATIONS: dict[tuple[str, str], Deviation] = {
     ("core", "test_cancelling_while_a_message_comes"): Deviation(
         TimeoutError, "Redis may have popped the message for who is cancelled", sometimes=True
     ),
-    ("redis", "test_a_normal_channel_between_layers"): Deviation(
-        AssertionError, "each process gets each message"
-    ),
-    ("redis", "test_a_normal_channel_keeps"): _REDIS_FORGETS,
-    ("redis", "test_a_normal_channel_keeps_for_another_layer"): _REDIS_FORGETS,
     ("redis", "test_a_normal_channel_in_a_group"): Deviation(
         ValueError, "a group holds channels of this process alone"
     ),
@@ -177,14 +166,6 @@ async def is_in_order(layer: Any, channel: str, sender: Any, receive: Receive, c
     assert [await receive(layer, channel) for _ in range(count)] == numbered(count)
 
 
-async def member(layer: Any, *groups: str) -> str:
-    """A new channel in groups."""
-    channel: str = await layer.new_channel()
-    for group in groups:
-        await layer.group_add(group, channel)
-    return channel
-
-
 # Channels
 
 
@@ -206,14 +187,6 @@ async def test_names_of_new_channels(layer: Any):
 async def test_messages_keep_their_order(layer: Any, receive: Receive):
     channel = await layer.new_channel()
     await is_in_order(layer, channel, layer, receive, 50)
-
-
-async def test_receiving_before_sending(layer: Any, receive: Receive):
-    channel = await layer.new_channel()
-    receiving = asyncio.create_task(receive(layer, channel))
-    await asyncio.sleep(0)
-    await layer.send(channel, LAST)
-    assert await receiving == LAST
 
 
 async def test_each_channel_gets_its_own(layer: Any, receive: Receive):
@@ -258,20 +231,6 @@ async def test_a_normal_channel(layer: Any, receive: Receive):
     assert await _shared_out(layer.send, [layer, layer], receive) == [0, 1, 2, 3]
 
 
-async def test_a_normal_channel_between_layers(make_layer: MakeLayer, receive: Receive):
-    sender, *receivers = make_layer(), make_layer(), make_layer()
-    assert await _shared_out(sender.send, receivers, receive) == [0, 1, 2, 3]
-
-
-async def test_a_normal_channel_keeps(layer: Any, receive: Receive):
-    await is_in_order(layer, "tasks", layer, receive, 3)
-
-
-async def test_a_normal_channel_keeps_for_another_layer(make_layer: MakeLayer, receive: Receive):
-    sender, receiver = make_layer(), make_layer()
-    await is_in_order(receiver, "tasks", sender, receive, 3)
-
-
 async def test_a_normal_channel_in_a_group(layer: Any, receive: Receive):
     await layer.group_add("workers", "tasks")
     await layer.group_send("workers", LAST)
@@ -303,14 +262,6 @@ async def test_capacity_by_pattern(make_layer: MakeLayer, receive: Receive):
             await layer.send(channel, LAST)
         for message in numbered(capacity):
             assert await receive(layer, channel) == message
-
-
-async def test_nothing_is_lost_below_the_capacity(make_layer: MakeLayer, receive: Receive):
-    layer = make_layer(capacity=200)
-    channel = await member(layer, "one")
-    for message in numbered(200):
-        await layer.group_send("one", message)
-    assert [await receive(layer, channel) for _ in range(200)] == numbered(200)
 
 
 async def test_a_group_is_never_full(make_layer: MakeLayer, receive: Receive):

@@ -2,16 +2,13 @@
 
 import asyncio
 import importlib
-import json
-import re
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from playwright.sync_api import Page
 from rest_framework_simplejwt.tokens import AccessToken
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -68,31 +65,11 @@ async def test_a_python_client_sends_a_header(site):
     assert await read_feed(f"{site.ws_url}/ws/feed", token()) == "Hello, ann."
 
 
-async def test_a_token_of_rest_framework(site, environment):
-    done = manage("drf_create_token", "ann", env=environment)
-    match = re.search(r"[0-9a-f]{40}", done.stdout)
-    assert match, done.stderr
-    headers = {"Authorization": f"Token {match[0]}"}
-    async with connect(f"{site.ws_url}/ws/metrics", additional_headers=headers) as ws:
-        assert await ws.recv() == "Hello, ann."
-
-
 async def test_the_status_and_the_detail_of_a_refusal(site):
     why_not = snippet("why").why_not
     assert await why_not(f"{site.ws_url}/ws/inbox") == (403, "Permission Denied")
     assert await why_not(f"{site.ws_url}/ws/full") == (429, "No seats left.")
     assert await why_not(f"{site.ws_url}/ws/nothing") == (404, "Not Found")
-
-
-async def test_a_token_that_expires_closes(site):
-    start = time.monotonic()
-    url = f"{site.ws_url}/ws/prices"
-    async with connect(url, additional_headers=bearer(token(seconds=2))) as ws:
-        assert json.loads(await ws.recv())["expires"] > time.time()
-        with pytest.raises(ConnectionClosed):
-            await ws.recv()
-        assert (ws.close_code, ws.close_reason) == (1008, "token expired")
-    assert time.monotonic() - start < 4
 
 
 async def test_a_client_that_sends_fresh_tokens_stays_on(site):
@@ -128,28 +105,10 @@ async def test_a_logout_closes(site):
         assert (ws.close_code, ws.close_reason) == (1008, "logged out")
 
 
-Evaluate = Callable[..., Any]
-
-
-@contextmanager
-def page(chromium: str, url: str, cookie_from: str = "") -> Iterator[Evaluate]:
-    """A page of the site; gives a function that evaluates a snippet with more JavaScript."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-quic"]
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
-        opened = browser.new_page()
-        if cookie_from:
-            opened.goto(cookie_from)
-        opened.goto(url)
-
-        def evaluate(name: str, script: str) -> Any:
-            code = (SNIPPETS / name).read_text()
-            return opened.evaluate(f"async () => {{ {code}\n{script} }}")
-
-        yield evaluate
-        browser.close()
+def evaluate(page: Page, name: str, script: str) -> Any:
+    """What a snippet with more JavaScript gives."""
+    code = (SNIPPETS / name).read_text()
+    return page.evaluate(f"async () => {{ {code}\n{script} }}")
 
 
 FIRST = """
@@ -161,16 +120,17 @@ FIRST = """
 
 
 @pytest.mark.browser
-def test_a_browser_sends_a_token_as_a_subprotocol(site, chromium):
-    with page(chromium, f"{site.url}/") as evaluate:
-        opening = f"const ws = await openInbox('ann', '{PASSWORD}'); {FIRST}"
-        assert evaluate("subprotocol.js", opening) == ["Hello, ann.", "bearer"]
+def test_a_browser_sends_a_token_as_a_subprotocol(site, page):
+    page.goto(f"{site.url}/")
+    opening = f"const ws = await openInbox('ann', '{PASSWORD}'); {FIRST}"
+    assert evaluate(page, "subprotocol.js", opening) == ["Hello, ann.", "bearer"]
 
 
 @pytest.mark.browser
-def test_a_browser_sends_its_session(site, chromium):
-    with page(chromium, f"{site.url}/", cookie_from=f"{site.url}/enter/") as evaluate:
-        assert evaluate("session.js", FIRST) == ["Hello, ann.", ""]
+def test_a_browser_sends_its_session(site, page):
+    page.goto(f"{site.url}/enter/")
+    page.goto(f"{site.url}/")
+    assert evaluate(page, "session.js", FIRST) == ["Hello, ann.", ""]
 
 
 @pytest.mark.browser
@@ -181,7 +141,7 @@ def test_a_browser_sends_its_session(site, chromium):
         ("['bearer', 'no-token']", "Please log in again: Authentication Error"),
     ],
 )
-def test_a_browser_shows_the_reason(site, chromium, protocols, shown):
+def test_a_browser_shows_the_reason(site, page, protocols, shown):
     script = f"""
         const ws = new WebSocket(`ws://${{location.host}}/ws/explained`, {protocols});
         return new Promise((resolve) => {{
@@ -189,5 +149,5 @@ def test_a_browser_shows_the_reason(site, chromium, protocols, shown):
             ws.addEventListener("close", (event) => resolve(`code ${{event.code}}`));
         }});
     """
-    with page(chromium, f"{site.url}/") as evaluate:
-        assert evaluate("reasons.js", script) == shown
+    page.goto(f"{site.url}/")
+    assert evaluate(page, "reasons.js", script) == shown

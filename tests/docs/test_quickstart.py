@@ -121,22 +121,15 @@ async def test_the_page_from_its_beginning_to_its_end(project, server_name, tmp_
 
 
 @pytest.mark.browser
-def test_the_javascript_in_a_browser(project, chromium, tmp_path):
-    from playwright.sync_api import sync_playwright
-
+def test_the_javascript_in_a_browser(project, page, tmp_path):
     server = RunServer(project / "manage.py", log_path=tmp_path / "server.log", env=ENVIRONMENT)
     lines: list[str] = []
-    with server, sync_playwright() as playwright:
+    with server:
         server.wait_log("^Starting ASGI/Daphne version .* development server")
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-quic"]
-        )
-        page = browser.new_page()
         page.on("console", lambda message: lines.append(message.text))
         page.goto(f"{server.url}/")
         with page.expect_console_message(lambda message: message.text == "message: hello"):
             # As a script element, for that is where a console's `const` would live.
             page.add_script_tag(content=(SNIPPETS / "console.js").read_text())
-        browser.close()
     ids = [line for line in lines if re.fullmatch(r"message: You are [0-9a-f]{32}", line)]
     assert len(ids) == 1

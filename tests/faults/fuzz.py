@@ -3,116 +3,20 @@
 Ends with an exception, and the latest inputs, at the first that does harm.
 """
 
-import asyncio
-import contextlib
-import itertools
 import os
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import msgpack
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from websockets.sync.client import ClientConnection, connect
 
-from panther_channels.layers import LocalChannelLayer
-from panther_channels.layers.local.frames import Decoder, FrameError, Kind, encode, unpack
 from tests import wire
 from tests.servers import Server
 
 HARM = ("Traceback", "CRITICAL", "never retrieved", "Unhandled")
-
-# Frames of the local channel layer
-
-names = st.text(max_size=20) | st.sampled_from(["room", "specific.x!y", "", "of-", "../x"])
-payloads = st.binary(max_size=40) | st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary()
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.text() | st.integers(0, 9) | st.booleans(), inner, max_size=3
-    ),
-    max_leaves=8,
-).map(msgpack.packb)  # fmt: skip
-whole = st.builds(encode, st.sampled_from(Kind), names, payloads)
-fields = st.tuples(st.integers(-2, 300), names | st.binary(max_size=9), payloads | names)
-odd = fields.map(msgpack.packb).map(lambda body: len(body).to_bytes(4, "big") + body)
-torn = st.tuples(whole | odd, st.integers(0, 60)).map(lambda pair: pair[0][: pair[1]])
-
-
-@st.composite
-def dented(draw: Callable[[Any], Any]) -> bytes:
-    """A frame with a byte that is another one."""
-    found = bytearray(draw(whole))
-    found[draw(st.integers(0, len(found) - 1))] = draw(st.integers(0, 255))
-    return bytes(found)
-
-
-streams = st.lists(whole | odd | dented() | torn | st.binary(max_size=64), max_size=8).map(b"".join)
-
-
-def decode(data: bytes, cuts: list[int]) -> tuple[list[Any], bool]:
-    """The frames in a stream that comes in pieces, and whether it broke off."""
-    decoder, found = Decoder(), list[Any]()
-    places = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    try:
-        for start, end in itertools.pairwise(places):
-            found.extend(decoder.feed(data[start:end]))
-    except FrameError:
-        return found, True
-    return found, False
-
-
-def check_frames(data: bytes, cuts: list[int]) -> None:
-    """However it is torn apart, a stream says the same, and what can't be read is a ValueError."""
-    frames, is_broken = decode(data, cuts)
-    assert (frames, is_broken) == decode(data, [])
-    for _, _, payload in frames:
-        with contextlib.suppress(ValueError):
-            assert isinstance(unpack(payload), dict)
-
-
-class Live:
-    """A layer whose socket strangers write to."""
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self._runner = asyncio.Runner()
-        self._layer = LocalChannelLayer(directory=directory)
-        self._sender = LocalChannelLayer(directory=directory)
-        self._channel = self._runner.run(self._layer.new_channel())
-
-    def check(self, data: bytes, cuts: list[int]) -> None:
-        """What a stranger writes does nothing to what others send."""
-        self._runner.run(self._check(data))
-
-    async def _check(self, data: bytes) -> None:
-        for path in Path(self._directory).glob("panther-*"):  # noqa: ASYNC240 - a test
-            await write_to(str(path), data)
-        await asyncio.sleep(0.001)  # it is read, and may have emptied everything
-        await self._layer.group_add("others", self._channel)
-        await self._sender.group_send("others", {"type": "intact"})
-        async with asyncio.timeout(10):
-            while True:
-                with contextlib.suppress(ValueError):  # a payload that is no message
-                    if await self._layer.receive(self._channel) == {"type": "intact"}:
-                        return
-
-    def close(self) -> None:
-        self._runner.close()
-
-
-async def write_to(path: str, data: bytes) -> None:
-    """Write to a socket of the local layer."""
-    _, writer = await asyncio.open_unix_connection(path)
-    writer.write(data)
-    await writer.drain()
-    writer.close()
-    await writer.wait_closed()
-
 
 # Handshakes
 
@@ -234,24 +138,6 @@ def run(check: Callable[..., None], *inputs: st.SearchStrategy[Any]) -> int:
     while time.monotonic() < end or count < _LEAST:
         once()
     return count
-
-
-cuts = st.lists(st.integers(0, 300), max_size=5)
-
-
-def fuzz_frames() -> int:
-    """The decoder."""
-    return run(check_frames, streams, cuts)
-
-
-def fuzz_node() -> int:
-    """A live layer."""
-    with tempfile.TemporaryDirectory(prefix="pc-", dir="/tmp") as directory:
-        live = Live(f"{directory}/l")
-        try:
-            return run(live.check, streams, cuts)
-        finally:
-            live.close()
 
 
 def fuzz_handshake(server: Server) -> int:

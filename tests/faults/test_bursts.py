@@ -13,7 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.broker import Broker
 from tests.conftest import StartServer
-from tests.servers import ROOT, Server, ServerName, suspended
+from tests.faults.test_flow import SENDER
+from tests.servers import ROOT, Server, ServerName, misbehaving, suspended
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -21,28 +22,11 @@ pytestmark = pytest.mark.faults
 SECONDS = 40.0
 LIMIT = 32_000_000  # for which Redis cuts a subscriber off
 
-# Sends a burst to one connection, and every 1 MB a number to its neighbour.
-SENDER = """
-import asyncio, sys, django
-django.setup()
-from panther_channels.websocket import send_message_to_websocket
-
-async def main(target, neighbour, count, size):
-    every = 1_000_000 // int(size)
-    for number in range(int(count)):
-        await send_message_to_websocket(target, "x" * int(size))
-        if number % every == 0:
-            await send_message_to_websocket(neighbour, number // every)
-
-asyncio.run(main(*sys.argv[1:]))
-"""
-
 
 @pytest.fixture
 def server(server_name: ServerName, start_server: StartServer, broker: Broker) -> Server:
-    settings = {"WS_MAX_SEND_BUFFER": 1_000_000_000}  # the client is not what is slow
-    env = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings", "REDIS_URL": broker.url}
-    return start_server(server_name, env={**env, "SETTINGS": json.dumps(settings)})
+    env = misbehaving(WS_MAX_SEND_BUFFER=1_000_000_000)  # the client is not what is slow
+    return start_server(server_name, env={**env, "REDIS_URL": broker.url})
 
 
 @pytest.fixture
@@ -66,8 +50,7 @@ async def received(client: ClientConnection) -> Any:
     return await asyncio.wait_for(client.recv(), SECONDS)
 
 
-@pytest.mark.parametrize(("count", "size"), [(200, 1_000_000), (3200, 62_500)])
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize(("processes", "count", "size"), [(1, 200, 1_000_000), (4, 3200, 62_500)])
 async def test_a_process_that_takes_nothing_for_a_while(
     server: Server, broker: Broker, senders: Any, processes: int, count: int, size: int
 ):

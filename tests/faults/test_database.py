@@ -1,7 +1,6 @@
 """Many sockets share few database connections, and outlive what happens to the database."""
 
 import asyncio
-import json
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -13,7 +12,7 @@ import pytest
 from tests.client import Client, Closed, Connection
 from tests.conftest import StartServer
 from tests.faults.postgres import PostgresServer, new_cluster
-from tests.servers import Server, ServerName
+from tests.servers import Server, ServerName, misbehaving
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -65,8 +64,7 @@ def start_site(
         # By which PostgreSQL tells the connections of one server from those of the others.
         name = f"{server_name}-{'-'.join(map(str, database.values()))}"
         options = {"OPTIONS": {"application_name": name}, **database}
-        settings = {"DATABASES": {"default": {**postgres.settings(), **options}}}
-        env = {"DJANGO_SETTINGS_MODULE": "tests.faults.settings", "SETTINGS": json.dumps(settings)}
+        env = misbehaving(DATABASES={"default": {**postgres.settings(), **options}})
         return Site(shared_server(server_name, env=env), postgres, name)
 
     return start

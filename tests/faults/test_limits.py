@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import json
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -13,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.conftest import GetRedis, StartRedis, StartServer
-from tests.servers import Server, ServerName, suspended
+from tests.servers import Server, ServerName, misbehaving
 
 pytestmark = pytest.mark.faults
 
@@ -50,11 +49,8 @@ def layer(request: pytest.FixtureRequest, directory: str, get_redis: GetRedis) -
 
 
 def environment(layer: dict[str, Any], **limits: Any) -> dict[str, str]:
-    settings = {"CHANNEL_LAYERS": {"default": layer}, "WS_MAX_CONNECTIONS_PER_USER": SEATS}
-    return {
-        "DJANGO_SETTINGS_MODULE": "tests.faults.limited_settings",
-        "LIMITS": json.dumps({**settings, **limits}),
-    }
+    limits = {"WS_MAX_CONNECTIONS_PER_USER": SEATS, **limits}
+    return misbehaving(CHANNEL_LAYERS={"default": layer}, **limits)
 
 
 @pytest.fixture
@@ -92,7 +88,7 @@ async def come() -> AsyncIterator[Come]:
         async def open_(
             server: Server, path: str = "limited", user: str = users_number, address: str = ""
         ) -> Any:
-            url = f"{server.ws_url}/ws/{path}?user={user}"
+            url = f"{server.ws_url}/{path}?user={user}"
             local = address or f"127.0.0.{next(_addresses)}"  # on Linux all of them are this host
             connecting = connect(url, open_timeout=SECONDS, local_addr=(local, 0))
             try:
@@ -149,30 +145,6 @@ async def test_the_oldest_one_goes_in_every_process(closing_oldest: list[Server]
         if len(opened) > SEATS:
             assert await ended(opened[-1 - SEATS], echo=False) == TOO_MANY
     assert [await ended(item) for item in opened[-SEATS:]] == [None] * SEATS
-
-
-@pytest.mark.parametrize("refuses", [True, False])
-async def test_of_many_at_once_as_many_stay_as_there_are_seats(
-    refusing: list[Server], closing_oldest: list[Server], come: Come, refuses: bool
-):
-    servers = refusing if refuses else closing_oldest
-    opened = await asyncio.gather(*(come(server) for server in servers * 10))
-    left = [item for item in opened if not isinstance(item, int)]
-    async with asyncio.timeout(SECONDS):  # until the last late answer has come
-        while len(left) > SEATS:
-            answers = [(item, await ended(item)) for item in left]
-            assert {how for _, how in answers if how} <= {TOO_MANY}
-            left = [item for item, how in answers if how is None]
-    assert [await ended(item) for item in left] == [None] * SEATS
-
-
-async def test_who_answers_late_is_heard(refusing: list[Server], come: Come):
-    opened = [await come(refusing[0]) for _ in range(SEATS)]
-    with suspended(refusing[0]):
-        # Let in, since the process that knows better doesn't answer, and closed then.
-        newcomer = await come(refusing[1])
-    assert await ended(newcomer, echo=False) == TOO_MANY
-    assert [await ended(item) for item in opened] == [None] * SEATS
 
 
 async def test_who_was_killed_counts_no_more(

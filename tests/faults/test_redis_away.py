@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 
 import pytest
 from websockets.asyncio.client import connect
@@ -12,7 +11,6 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from panther_channels import sync
 from panther_channels.exceptions import ChannelLayerError
-from panther_channels.layers.redis import second_try
 from panther_channels.websocket import close_websocket_connection, send_message_to_websocket
 from tests.broker import Broker
 from tests.conftest import StartServer
@@ -196,39 +194,6 @@ async def test_what_was_sent_without_an_error_arrives(server: Server, broker: Br
         assert len(got) == len(set(got))
     assert all(len(numbers) > 20 for numbers in sent.values())
     is_quiet(server)
-
-
-async def test_a_receiver_that_was_cut_off(server: Server, broker: Broker, clients):
-    """Its senders have noticed nothing: Redis is there, and says that nobody got their messages."""
-    ids = await opened(clients, server, 5)
-    await until_reached(ids)
-    for number in range(600):
-        if number % 100 == 50:
-            broker.cut("pubsub")
-        for connection_id in ids:
-            await send_message_to_websocket(connection_id, f"n{number}")
-    for client in ids.values():
-        assert [await received(client) for _ in range(600)] == [f"n{n}" for n in range(600)]
-    is_quiet(server, outages=6)
-
-
-async def test_a_sender_who_comes_after_the_outage(
-    server: Server, broker: Broker, clients, monkeypatch: pytest.MonkeyPatch
-):
-    """It is there before those who have to subscribe again, and knows of nothing."""
-    ids = await opened(clients, server, 5)
-    await until_reached(ids)
-    for number in range(5):
-        broker.restart()
-        layer: Any = redis_layer("redis", broker.url)
-        monkeypatch.setattr(second_try, "_next_end", 0.0)  # as in a process of its own
-        with default_layer(layer):
-            for connection_id in ids:
-                await send_message_to_websocket(connection_id, f"n{number}")
-            await layer.flush()
-        for client in ids.values():
-            assert await received(client) == f"n{number}"
-    is_quiet(server, outages=5)
 
 
 async def test_redis_is_down_from_the_start(

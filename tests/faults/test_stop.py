@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import re
 import signal
 import socket
@@ -10,13 +9,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from tests.client import Client, Connection
 from tests.conftest import StartRedis, StartServer
-from tests.servers import Server, ServerName
+from tests.servers import Server, ServerName, misbehaving
 from tests.waiting import until
 from tests.wire import request
 
@@ -24,12 +24,8 @@ pytestmark = pytest.mark.faults
 
 LIMIT = 2.5
 SLACK = 6.0  # seconds that a loaded machine may take besides
-LIMITS = {"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_DISCONNECT_GRACE": 60}
-ENVIRONMENT = {
-    "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
-    "SETTINGS": json.dumps(LIMITS),
-}
-WORKERS = 2
+LIMITS: dict[str, Any] = {"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_DISCONNECT_GRACE": 60}
+ENVIRONMENT = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", **misbehaving(**LIMITS)}
 BUSY = {"receive", "stubborn", "deaf", "threaded", "blocking"}
 
 
@@ -91,8 +87,8 @@ async def test_groups_in_redis_are_left(
     redis = start_redis()
     hosts = [{"address": redis.url, "socket_timeout": None}]
     layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": hosts}}
-    limits = json.dumps({**LIMITS, "CHANNEL_LAYERS": {"default": layer}})
-    server = start_server(server_name, env={**ENVIRONMENT, "SETTINGS": limits})
+    env = misbehaving(**LIMITS, CHANNEL_LAYERS={"default": layer})
+    server = start_server(server_name, env=env)
     with Redis.from_url(redis.url) as asked:
 
         def groups() -> int:
@@ -121,21 +117,6 @@ async def test_daphne_closes_many_a_few_at_a_time(start_server: StartServer):
             assert early.recv(4096).startswith(b"HTTP/1.1 503")
             assert await opened[-1].ask("served to the end") == "served to the end"
         assert await stopping < LIMIT + SLACK
-        await check_all_ended(server, opened)
-
-
-async def closing(client: Connection) -> float:
-    await client.closed()
-    return time.monotonic()
-
-
-async def test_uvicorn_closes_many_a_few_at_a_time(start_server: StartServer):
-    server = start_server("uvicorn", env=ENVIRONMENT)
-    async with clients(server, *["hooks"] * 300) as opened:
-        closings = [asyncio.create_task(closing(client)) for client in opened]
-        assert await stop(server) < LIMIT + SLACK
-        moments = sorted(await asyncio.gather(*closings))
-        assert moments[-1] - moments[0] > 0.3  # all of them take a second
         await check_all_ended(server, opened)
 
 
@@ -185,7 +166,7 @@ AFTERWARDS = {
 
 async def test_a_program_that_goes_on_after_its_server(tmp_path: Path):
     """It may, as long as it doesn't hang at its end."""
-    env = {**ENVIRONMENT, "SETTINGS": json.dumps({"WS_SHUTDOWN_TIMEOUT": 0.2})}
+    env = {**ENVIRONMENT, **misbehaving(WS_SHUTDOWN_TIMEOUT=0.2)}
     with contextlib.ExitStack() as stack:
         programs = {}
         for number, what in enumerate(AFTERWARDS):
@@ -199,25 +180,3 @@ async def test_a_program_that_goes_on_after_its_server(tmp_path: Path):
             log = programs[what].log
             assert re.search(text, log, re.DOTALL | re.MULTILINE), log
             assert ("Still there" in log) is bool(text), log
-
-
-GUNICORN = (
-    *("gunicorn", "--worker-class", "uvicorn_worker.UvicornWorker", "--workers", str(WORKERS)),
-    *("--bind", "127.0.0.1:0", "--no-control-socket", "tests.project.asgi:application"),
-)
-
-
-@pytest.mark.parametrize("kind", ["uvicorn", "gunicorn"])
-async def test_workers(kind: str, start_server: StartServer, folder: Path, tmp_path: Path):
-    env = {**ENVIRONMENT, "LOCAL_LAYER": str(folder / "layer")}
-    with contextlib.ExitStack() as stack:
-        if kind == "gunicorn":
-            gunicorn = Program(*GUNICORN, log_path=tmp_path / "gunicorn.log", env=env)
-            server: Server = stack.enter_context(gunicorn)
-        else:
-            server = start_server("uvicorn", env=env, args=("--workers", str(WORKERS)))
-        await until(lambda: server.log.count("Started server process") == WORKERS)
-        async with clients(server, *MIXED) as opened:
-            assert await stop(server) < LIMIT + SLACK
-            await check_all_ended(server, opened)
-        assert server.log.count("Finished server process") == WORKERS

@@ -1,6 +1,5 @@
 """The same over TLS: who doesn't read, or writes without end, also while the server stops."""
 
-import json
 import signal
 import ssl
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.test_flow import GROWTH, MB, TOO_LARGE, Peak, opened
-from tests.servers import Server, ServerName
+from tests.servers import Server, ServerName, misbehaving
 from tests.wire import CONTINUATION, RawClient, close, frame, raw_client
 
 pytestmark = pytest.mark.faults
@@ -29,8 +28,8 @@ class TlsServer(Server):
 
     def __init__(self, name: ServerName, folder: Path, *, log_path: Path) -> None:
         env = {
-            "DJANGO_SETTINGS_MODULE": "tests.faults.settings",
-            "SETTINGS": json.dumps({"WS_SHUTDOWN_TIMEOUT": LIMIT, "WS_SEND_TIMEOUT": 60}),
+            "DJANGO_SETTINGS_MODULE": "tests.project.settings",
+            **misbehaving(WS_SHUTDOWN_TIMEOUT=LIMIT, WS_SEND_TIMEOUT=60),
         }
         super().__init__(name, APPLICATION, log_path=log_path, env=env)
         key, chain = folder / "privkey.pem", folder / "fullchain.pem"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from types import SimpleNamespace
 
 from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async
@@ -123,27 +124,6 @@ class Inherited(Blocking):
     """Has the blocking hook of another class."""
 
 
-class Working(Hooks):
-    """Runs tasks: one for ever, and one that fails."""
-
-    async def connect(self):
-        await super().connect()
-        self.create_task(self.work(), name="work")
-
-    async def receive(self, data: str | bytes):
-        self.create_task(self.fail())
-
-    async def work(self):
-        logger.info("work begins")
-        try:
-            await asyncio.sleep(FOR_EVER)
-        finally:
-            logger.info("work ends")
-
-    async def fail(self):
-        raise ZeroDivisionError("raised in a task")
-
-
 # Those that send much, or are slow to take what they get
 
 
@@ -201,6 +181,24 @@ class Gate(Count):
 gate = asyncio.Event()
 
 
+class Limited(GenericWebsocket):
+    """An echo for the user whose number is in the query."""
+
+    async def auth(self, connection):
+        number = self.query_params.get("user")
+        return SimpleNamespace(pk=number) if number else None
+
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes):
+        await self.send(data)
+
+
+class LimitedWithCode(Limited):
+    reject_with_close_code = True
+
+
 class Asking(Hooks):
     """Asks the database in the way that a message names; all else is echoed."""
 
@@ -241,11 +239,12 @@ websocket_urls = {
     "deaf": Deaf,
     "threaded": Threaded,
     "blocking": Inherited,
-    "working": Working,
     "push": Push,
     "slow": Slow,
     "count": Count,
     "both": Both,
+    "limited": Limited,
+    "limited-with-code": LimitedWithCode,
     "asking": Asking,
     "gate": {"open": Gate, "closed": Gate, "opened": Gate},
 }

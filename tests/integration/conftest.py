@@ -17,15 +17,13 @@ from asgiref.sync import sync_to_async
 from channels.layers import channel_layers
 from django.db import connections
 from django.test import override_settings
-from playwright.sync_api import Page, sync_playwright
 from pytest_django.plugin import DjangoDbBlocker
 
 from panther_channels.asgi import get_asgi_application
-from tests.browser.conftest import ARGUMENTS, PATIENCE
 from tests.client import Client, InProcess
 from tests.conftest import StartServer
 from tests.integration.access.site import Site
-from tests.servers import ROOT, SERVER_NAMES, Server, ServerName
+from tests.servers import ROOT, SERVER_NAMES, Server, ServerName, with_settings
 from tests.waiting import until
 
 SETTINGS = "tests.integration.access.settings"
@@ -55,7 +53,7 @@ def start_access(site: Site, shared_server: StartServer) -> StartAccess:
         environment = {
             "DJANGO_SETTINGS_MODULE": SETTINGS,
             "TEST_DATABASE": site.database,
-            "ACCESS_SETTINGS": json.dumps(settings),
+            **with_settings(**settings),
         }
         server = shared_server(name, APPLICATION, redis=True, env=environment, args=args)
         if server not in site.servers:
@@ -142,17 +140,6 @@ async def door(open_door: OpenDoor) -> AsyncIterator[Door]:
     """The site with its own settings, in process and on each server in turn."""
     async with open_door() as opened:
         yield opened
-
-
-@pytest.fixture
-def page(chromium: str) -> Iterator[Page]:
-    """Not for longer than a test: no async test can run while Playwright's loop does."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
-        yield page
-        browser.close()
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 from uuid import uuid4
 
-from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.websocket import send_message_to_websocket
-from tests.servers import RedisServer, Server
+from tests.servers import Server
 
 SECONDS = 20.0
 CORE = "tests.integration.core_settings"
@@ -44,8 +42,3 @@ async def until_reached(ids: Ids) -> None:
                         while await client.recv() != text:
                             pass
                     del waiting[connection_id]
-
-
-async def command(redis: RedisServer, *arguments: Any) -> Any:
-    async with Redis.from_url(redis.url) as client:
-        return await client.execute_command(*arguments)

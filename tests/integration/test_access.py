@@ -7,7 +7,6 @@ import re
 import time
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +17,6 @@ from tests.integration.access.site import BAD, Site, handshake, request
 from tests.integration.conftest import APPLICATION, Door, OpenDoor, StartAccess
 from tests.names import name_of
 from tests.servers import SERVER_NAMES, Server, ServerName
-from tests.waiting import until
 
 #: By which target and which headers a carrier takes a token.
 CARRIERS = {
@@ -336,17 +334,6 @@ async def test_a_subprotocol_that_was_not_offered_does_not_show_the_token(door: 
     assert answer.status == 403
     await door.logged("ValueError: .*chat")
     assert site.leaks(door.log()) == []
-
-
-@pytest.mark.parametrize("target", ["/ws/several", "/ws/may-change"])
-async def test_no_database_connection_stays_open(access: Server, site: Site, target: str):
-    headers = {"Authorization": f"Bearer {site.token('editor')}"}
-    async with Client(access) as connect:
-        client = await connect(target, headers=headers)
-        await client.receive()
-        assert await client.ask("hello") == "hello"
-        process = psutil.Process(access.pid)
-        await until(lambda: not any(site.database in each.path for each in process.open_files()))
 
 
 # What a header may hold on the wire, and what it may not; and what looks nearly right.

@@ -210,17 +210,6 @@ async def test_behind_nginx_without_a_broker(name: str, folder: Path, serve: Ser
         assert {(await closed(client))[0] for client in left} == {1012}
 
 
-async def test_one_of_four_daphnes_stops(folder: Path, serve: Serve):
-    """The others go on to accept, and to find each other."""
-    site, front, (stopped, *_) = serve(local(folder), "daphne")
-    assert await asyncio.to_thread(stopped.stop) == 0
-    async with contextlib.AsyncExitStack() as stack:
-        processes = await spread(front, stack)
-        assert stopped.pid not in processes
-        connection_id, client = processes.popitem()[1][0]
-        await check_outside(site, client, connection_id)
-
-
 def local(folder: Path) -> str:
     """The settings, and the directory, as RuntimeDirectory= and RuntimeDirectoryMode= make it."""
     directory = folder / "run"
@@ -232,11 +221,12 @@ def redis_by_url(url: str) -> str:
     return read("settings_redis.py", {"redis://:password@10.0.0.1:6379/0": url})
 
 
-@pytest.mark.parametrize("name", ["uvicorn", "gunicorn --preload"])
-async def test_redis_with_a_password(serve: Serve, start_redis: StartRedis, name: str):
+async def test_redis_with_a_password(serve: Serve, start_redis: StartRedis):
     server = start_redis()
     set_password(server)
-    site, front, _ = serve(redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), name)
+    site, front, _ = serve(
+        redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), "uvicorn"
+    )
     async with front.connect("/ws/door") as client:
         await check_outside(site, client, (await told(client))["id"])
 

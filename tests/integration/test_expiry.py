@@ -84,31 +84,6 @@ async def test_a_fresh_token_moves_the_deadline(
         assert expiry + 1 <= time.time() < expiry + 2.2
 
 
-async def test_a_bad_fresh_token_leaves_the_deadline(
-    open_for: OpenFor, servers: list[Server], site: Site
-):
-    expiry = int(time.time()) + LIFETIME
-    good = site.token(exp=expiry)
-    clients = [await open_for(server, "/ws/expiring", good) for server in servers]
-    for client in clients:
-        for token in (site.token("bob"), site.token(exp=expiry - 60), "x"):
-            assert await client.ask(f"try {token}") == "Authentication Error"
-    for client in clients:
-        assert await client.closed() == (1008, "token expired")
-        assert time.time() < expiry + 1.2
-
-
-async def test_many_at_once(open_for: OpenFor, expiring: list[Server], site: Site):
-    expiry = int(time.time()) + 3
-    token = site.token(exp=expiry)
-    opening = (open_for(server, "/ws/header", token) for server in expiring for _ in range(20))
-    clients = await asyncio.gather(*opening)
-    assert time.time() < expiry
-    for client in clients:
-        assert await client.closed() == (1008, "token expired")
-    assert time.time() < expiry + 1.2
-
-
 async def test_a_token_that_only_the_leeway_lets_in(
     open_for: OpenFor, start_access: StartAccess, site: Site
 ):
@@ -123,12 +98,3 @@ async def test_a_token_that_only_the_leeway_lets_in(
     for client in clients:
         assert await client.closed() == (1008, "token expired")
         assert expiry + 3 <= time.time() < expiry + 4.2
-
-
-async def test_without_a_token_there_is_no_expiry(expiring: list[Server], site: Site):
-    cookie = {"Cookie": f"sessionid={site.sessions['alice']}"}
-    for server in expiring:
-        async with Client(server) as connect:
-            client = await connect("/ws/session", headers=cookie)
-            await client.receive()
-            assert await client.ask("hello") == "hello"

@@ -309,7 +309,8 @@ def wrongs() -> Rows:
     for name, opcode in (("pings", PING), ("pongs", PONG)):
         data = frame(b"", opcode) * 1001 + frame(b"last", PING)
         alone = ["pong last", "no close *"]
-        yield Mend(name, [ACCEPT], ["close 1008 *"], alone, alone, frames=data)
+        seen = ["close 1008 more than 1000 pings and pongs in 10 s"]
+        yield Mend(name, [ACCEPT], seen, alone, alone, frames=data)
     alone = ["pong last", "no close *"]
     data = FRAGMENTS + frame(b"last", PING)
     yield Mend("fragments", [ACCEPT], ["close 1009 *"], alone, alone, frames=data)
@@ -612,10 +613,6 @@ def test_sigterm_does_not_wait_for_ever(start_own: StartOwn):
         assert 0.9 < time.monotonic() - started < 10
 
 
-def test_sigterm_without_connections(start_own: StartOwn):
-    assert start_own(True).terminate() == 0
-
-
 # Limits; tests/faults/test_flow.py has those of a project
 
 
@@ -625,15 +622,6 @@ def is_sent_in_time(script: Script) -> bool:
     except AssertionError:
         return False
     return True
-
-
-def test_send_waits_for_the_client(mended: Server):
-    script = Script(mended, ACCEPT, (MB, 50))
-    with script.client() as client:
-        assert not is_sent_in_time(script)
-        for _ in range(50):
-            assert client.receive() == (BINARY, bytes(MB))
-        script.wait("sent send")
 
 
 def test_of_many_that_wait_to_send_one_goes_on(mended: Server):
@@ -650,9 +638,7 @@ def test_daphne_still_never_waits(unmended: Server):
         assert is_sent_in_time(script), FIXED
 
 
-def test_a_flood_has_to_wait(mended: Server, unmended: Server):
-    with Script(mended, ACCEPT, "linger").client() as client:
-        assert client.flood(frame(bytes(10_000)), 0.5, 30 * MB) < 20 * MB
+def test_daphne_still_takes_a_flood(unmended: Server):
     with Script(unmended, ACCEPT, "linger").client() as client:
         assert client.flood(frame(bytes(10_000)), 5, 30 * MB) >= 30 * MB, FIXED
 

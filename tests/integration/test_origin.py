@@ -3,7 +3,6 @@
 tests/unit/test_origin.py has the table of who may; here are rows that a server sees first.
 """
 
-import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -16,39 +15,23 @@ from tests.names import name_of
 from tests.servers import Server, ServerName
 
 LISTED: dict[str, Any] = {
-    "WS_ALLOWED_ORIGINS": [
-        *("https://example.com", "https://*.example.org"),
-        *("http://127.0.0.1:8443", "http://[::1]:81"),
-    ]
+    "WS_ALLOWED_ORIGINS": ["https://example.com", "http://127.0.0.1:8443"],
 }
 OPENS, REFUSED = {101}, {403}
 # autobahn, daphne's own library, refuses some itself.
 ODD = {400, 403}
 ROWS: list[tuple[dict[str, Any], str, set[int]]] = [
     (LISTED, "", OPENS),
-    (LISTED, "Origin: https://example.com", OPENS),
     (LISTED, "Origin: HTTPS://Example.COM:443", OPENS),
-    (LISTED, "Origin: https://a.b.example.org", OPENS),
-    (LISTED, "Origin: http://[::1]:81", OPENS),
     (LISTED, "Origin: http://example.com", REFUSED),
-    (LISTED, "Origin: https://evilexample.org", REFUSED),
-    (LISTED, "Origin: https://example.com@evil.example", REFUSED),
     (LISTED, "Origin: https://127.0.0.1:8443", REFUSED),
-    (LISTED, "Origin: null", REFUSED),
     (LISTED, "Origin: file://", REFUSED),
-    (LISTED, "Origin: https://example.com, https://example.com", REFUSED),
-    (LISTED, "Origin: http://[::1", ODD),
-    (LISTED, "Origin: https://example.com:99999", ODD),
     (LISTED, "Origin: ÿþ", ODD),
     (LISTED, "Origin: //x", ODD),
-    (LISTED, "Origin: example.com", ODD),
     (LISTED, "Origin: ", ODD),
     (LISTED, "Origin: https://example.com\nOrigin: https://example.com", ODD),
     ({}, "Origin: http://127.0.0.1", REFUSED),  # another port of the host that was asked
     ({}, "Origin: https://localhost", OPENS),
-    ({}, "Origin: http://testserver", OPENS),
-    ({}, "Origin: https://evil.example", REFUSED),
-    ({}, "Origin: wss://localhost", REFUSED),
     ({}, "Origin: moz-extension://localhost", REFUSED),
 ]
 
@@ -67,11 +50,6 @@ async def test_an_origin(
     assert answer.status in statuses
     assert answer.status != 403 or answer.detail == "Origin not allowed"
     assert "Traceback" not in server.log[mark:]
-
-
-async def test_a_page_of_this_site(access: Server):
-    answer = await handshake(access, "/ws/default", [("Origin", access.url)])
-    assert answer.status == 101
 
 
 FORWARDED = "X-Forwarded-For: 1.2.3.4\nX-Forwarded-Proto: https"
@@ -106,48 +84,6 @@ async def test_a_page_of_http_behind_a_proxy_with_tls(
         origin = ("Origin", f"{scheme}://127.0.0.1:{server.port}")
         answer = await handshake(server, "/ws/default", [*pairs(headers), origin])
         assert answer.status == expected
-
-
-HOSTS: list[tuple[str | None, str, set[int]]] = [
-    ("localhost:1", "", OPENS),
-    ("evil.example", "", REFUSED),
-    ("evil.example", "Origin: http://127.0.0.1", REFUSED),
-    ("[::1]", "", REFUSED),
-    ("a b", "", ODD),
-    (None, "", ODD),
-]
-
-
-@pytest.mark.parametrize(("host", "headers", "statuses"), HOSTS, ids=name_of)
-async def test_the_host(access: Server, host: str | None, headers: str, statuses: set[int]):
-    mark = access.mark()
-    answer = await handshake(access, "/ws/default", pairs(headers), host=host)
-    assert answer.status in statuses
-    assert "Traceback" not in access.log[mark:]
-
-
-async def test_a_flood_of_refusals_hides_no_other(
-    server_name: ServerName, start_access: StartAccess
-):
-    """Each is told once, in a short line, however many there are."""
-    server = start_access(server_name, **LISTED)
-    origins = [f"https://{number}{'a' * 6700}.example" for number in range(1005)]
-    honest, mark = "https://honest.example", server.mark()
-    for number in range(0, len(origins), 20):
-        ends = [
-            handshake(server, f"/ws/{'b' * 500}", [("Origin", origin)])
-            for origin in origins[number : number + 20]
-        ]
-        assert {answer.status for answer in await asyncio.gather(*ends)} == {403}
-    for _ in range(3):
-        await handshake(server, "/ws/default", [("Origin", honest)])
-    await handshake(server, "/ws/default", [("Origin", "https://last.example")])
-    await asyncio.to_thread(server.wait_log, "last.example", since=mark)
-    lines = [line for line in server.log[mark:].splitlines() if "WebSocket '/ws/bbb" in line]
-    assert len(lines) == len(origins)
-    assert max(map(len, lines)) < 280
-    said = f"the origin '{honest}' is not in WS_ALLOWED_ORIGINS: add it there"
-    assert server.log[mark:].count(f"WebSocket '/ws/default' was refused: {said}.") == 1
 
 
 @pytest.mark.browser

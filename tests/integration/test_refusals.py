@@ -1,20 +1,14 @@
 """What a browser and the log learn of a refusal, and how servers stand many of them."""
 
 import asyncio
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from channels.exceptions import InvalidChannelLayerError
-from django.core.exceptions import ImproperlyConfigured
-from django.test import override_settings
 from playwright.sync_api import Page, expect
 
-from panther_channels.websocket import send_message_to_websocket
 from tests.client import Client
 from tests.integration.access.site import Site, handshake
-from tests.integration.conftest import StartAccess
-from tests.servers import Server, ServerName
+from tests.servers import Server
 from tests.waiting import until
 
 
@@ -27,35 +21,6 @@ async def test_many_refusals_leave_nothing(access: Server):
     await until(lambda: access.log.count("| Rejected |", mark) == len(answers))
     assert "Traceback" not in access.log[mark:]
     assert "ERROR" not in access.log[mark:]
-
-
-@pytest.mark.parametrize("what", ["directory", "backend"])
-async def test_a_layer_that_cannot_be_used(
-    server_name: ServerName, start_access: StartAccess, site: Site, folder: Path, what: str
-):
-    """One line for all, and for who sends from outside an error that says what to do."""
-    folder.chmod(0o777)  # noqa: ASYNC240 - a test
-    layers = {
-        "directory": {
-            "BACKEND": "panther_channels.layers.LocalChannelLayer",
-            "CONFIG": {"directory": str(folder)},
-        },
-        "backend": {"BACKEND": "no.such.Layer"},
-    }
-    problem = {"directory": f"The directory '{folder}' of", "backend": "no.such.Layer"}[what]
-    server = start_access(server_name, CHANNEL_LAYERS={"default": layers[what]})
-    async with Client(server) as connect:
-        for _ in range(10):
-            assert await connect.status("/ws/default") == 503
-            client = await connect(f"/ws/coded?authorization={site.token()}")
-            assert await client.closed() == (1013, "try again later")
-    assert server.log.count(problem) == 1
-    assert "Traceback" not in server.log
-    with (
-        override_settings(CHANNEL_LAYERS={"default": layers[what]}),
-        pytest.raises((ImproperlyConfigured, InvalidChannelLayerError), match=problem),
-    ):
-        await send_message_to_websocket("0" * 32, "hello")
 
 
 @pytest.mark.browser
@@ -94,11 +59,3 @@ async def test_the_two_lines_of_monitoring(access: Server):
         await connect("/ws/authenticated?tag=1%0A2")
     line = r"\| /ws/authenticated \| 127\.0\.0\.1:\d+ \| \d\.\d{3} \| Rejected \| 0 in \| 0 out$"
     await asyncio.to_thread(access.wait_log, line, since=mark)
-
-
-async def test_the_root_path_of_a_client_is_not_believed(start_access: StartAccess):
-    claim = {"Daphne-Root-Path": "/public"}
-    for settings, statuses in (({}, (404, 101)), ({"WS_TRUST_DAPHNE_ROOT_PATH": True}, (101, 404))):
-        async with Client(start_access("daphne", **settings)) as connect:
-            for target, status in zip(("/public/ws/default", "/ws/default"), statuses, strict=True):
-                assert await connect.status(target, headers=claim) == status

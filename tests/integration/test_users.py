@@ -162,23 +162,24 @@ def get(server: Server, path: str, session: str = "") -> str:
         return str(answer.read().decode())
 
 
-@pytest.fixture(params=["down", "silent", "not ours"])
-def failing(
-    request: pytest.FixtureRequest, start_redis: StartRedis, folder: Path
-) -> Iterator[dict[str, str]]:
+@pytest.fixture
+def failing(what: str, start_redis: StartRedis, folder: Path) -> Iterator[dict[str, str]]:
     """What makes a channel layer fail."""
-    if request.param == "not ours":
+    if what == "not ours":
         Path(folder, "layer").mkdir()
         Path(folder, "layer").chmod(0o777)  # as good as that of somebody else
         yield {"LOCAL_LAYER": f"{folder}/layer", "REDIS_URL": ""}
         return
     redis = start_redis()
-    if request.param == "down":
+    if what == "down":
         redis.kill()
-    with suspended(redis) if request.param == "silent" else nullcontext():
+    with suspended(redis) if what == "silent" else nullcontext():
         yield {"REDIS_URL": redis.url}
 
 
+@pytest.mark.parametrize(
+    ("what", "server_name"), [("down", "daphne"), ("silent", "uvicorn"), ("not ours", "daphne")]
+)
 async def test_a_failing_layer_does_not_touch_the_database(
     failing: dict[str, str],
     site: Site,
@@ -199,8 +200,11 @@ async def test_a_failing_layer_does_not_touch_the_database(
     assert "Traceback" not in server.log
 
 
-@pytest.mark.parametrize("where", ["auth", "permission", "connect"])
-@pytest.mark.parametrize("code", [DEACTIVATE, DELETE], ids=["deactivate", "delete"])
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [("auth", DEACTIVATE), ("permission", DELETE), ("connect", DEACTIVATE)],
+    ids=["auth", "permission", "connect"],
+)
 async def test_a_user_who_goes_during_the_handshake(
     site: Site, access: Server, going: str, run_script: RunScript, where: str, code: str
 ):

@@ -1,5 +1,6 @@
 """Settings of the project that the tests serve, and of pytest itself."""
 
+import json
 import os
 
 SECRET_KEY = "for tests only, long enough for every signature"
@@ -53,3 +54,6 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
 }
+
+# A test's own settings: see tests.servers.with_settings().
+globals().update(json.loads(os.environ.get("SETTINGS", "{}")))

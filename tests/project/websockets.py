@@ -56,42 +56,8 @@ class RejectWithCode(GenericWebsocket):
         await self.close(code=4003, reason="not you")
 
 
-class Obey(GenericWebsocket):
-    """Does what a JSON message asks for: one of the keys of the `if` chain below.
-
-    Its first message is its connection id; each hook writes a line to the log.
-    """
-
-    groups = ("obeying",)  # to be seen in Redis, as long as there is one
-
-    async def connect(self):
-        await self.accept()
-        logger.info("connect called id=%s", self.connection_id)
-        await self.send(self.connection_id)
-
-    async def receive(self, data: str | bytes):
-        order = json.loads(data)
-        logger.info("receive called order=%s", sorted(order))
-        if "send" in order:
-            await self.send(order["send"])
-        if "times" in order:
-            for number in range(order["times"]):
-                await self.send(str(number))
-        if "close" in order:
-            await self.close(code=order["close"], reason=order.get("reason", ""))
-        if "raise" in order:
-            raise RuntimeError(order["raise"])
-        if "busy" in order:
-            await self._be_busy(order["busy"])
-
-    async def _be_busy(self, seconds: float) -> None:
-        logger.info("busy id=%s", self.connection_id)
-        try:
-            await asyncio.sleep(seconds)
-        except asyncio.CancelledError:
-            logger.info("busy was cancelled")
-            raise
-        logger.info("busy is over")
+class Noting(Identify):
+    """As Identify, and writes a line to the log for its end."""
 
     async def disconnect(self, code: int):
         logger.info("disconnect called code=%s id=%s", code, self.connection_id)
@@ -120,24 +86,11 @@ class RaiseIn(GenericWebsocket):
 
 
 class Describe(GenericWebsocket):
-    """Sends what it knows about its request."""
+    """Sends its path and the variables in it."""
 
     async def connect(self, number: int, word: str):
-        await self.accept(headers={"x-greeting": "hello"})
-        await self.send(
-            {
-                "path": self.path,
-                "path_variables": self.path_variables,
-                "query_params": self.query_params,
-                "user_agent": self.headers.user_agent,
-                "client": str(self.client),
-                "server": str(self.server),
-                "scheme": self.scheme,
-                "http_version": self.http_version,
-                "state": self.state,
-                "arguments": [number, word],
-            }
-        )
+        await self.accept()
+        await self.send({"path": self.path, "path_variables": self.path_variables})
 
 
 class Price(GenericWebsocket):
@@ -156,31 +109,9 @@ class Files(GenericWebsocket):
         await self.send(names)
 
 
-class Late(Obey):
-    """As Obey, and then sends what the key "late" holds."""
-
-    async def receive(self, data: str | bytes):
-        await super().receive(data)
-        await self.send(json.loads(data)["late"])
-
-
 class Relay(Identify):
     """Sends to other connections: `{"to": connection_id, "data": ...}`."""
 
     async def receive(self, data: str | bytes):
         order = json.loads(data)
         await send_message_to_websocket(order["to"], order["data"])
-
-
-class Failing(Obey):
-    """Raises in what an outside sender calls."""
-
-    async def send(self, data=None):
-        if data == "fail":
-            raise RuntimeError("raised in send")
-        await super().send(data)
-
-    async def close(self, code=1000, reason=""):
-        if code == 4999:
-            raise RuntimeError("raised in close")
-        await super().close(code, reason)

@@ -80,37 +80,6 @@ async def test_waiting_receivers_get_one_each_and_a_cancelled_one_takes_none():
     assert is_empty(channels)
 
 
-async def test_groups():
-    channels, _ = build()
-    for group, channel in (("g", "c"), ("g", "c"), ("g", "d"), ("h", "c")):
-        channels.group_add(group, channel)
-    assert channels.members("g") == ["c", "d"]
-    for group in ("g", "g", "nobody's"):
-        channels.group_discard(group, "c")
-    assert (channels.members("g"), channels.members("h")) == (["d"], ["c"])
-    channels.group_discard("g", "d")
-    channels.group_discard("h", "c")
-    assert is_empty(channels)
-
-
-async def test_flush_and_remove():
-    channels, _ = build()
-    channels.group_add("g", "c")
-    channels.put("d", b"1")
-    receiving = asyncio.ensure_future(channels.receive("c"))
-    await asyncio.sleep(0)
-    channels.flush()
-    assert channels.members("g") == []
-    await asyncio.sleep(0)
-    channels.put("c", b"2")
-    assert await receiving == b"2"
-    channels.group_add("g", "c")
-    channels.put("c", b"3")
-    for _ in range(2):
-        channels.remove("c")
-    assert is_empty(channels)
-
-
 async def test_the_sweep(clock):
     channels, losses = build(expiry=30, group_expiry=500)
     channels.group_add("abandoned", "a")

@@ -7,12 +7,15 @@ from collections import OrderedDict
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from redis import ConnectionError as RedisConnectionError
 
 from panther_channels._process import outage as _outage
 from panther_channels._process.outage import is_trouble, limited
 from panther_channels.exceptions import ChannelLayerError
 from panther_channels.layers.local.directory import UnusableDirectoryError
+from panther_channels.websocket import GenericWebsocket
+from tests.client import InProcess
 from tests.names import name_of
 
 
@@ -78,3 +81,14 @@ def test_one_line_for_many(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCa
         "WebSocket '/ws' was refused: Somebody else's.",
     ]
     assert {record.levelname for record in caplog.records} == {"ERROR"}
+
+
+class Echo(GenericWebsocket):
+    async def connect(self):
+        await self.accept()
+
+
+@override_settings(CHANNEL_LAYERS={"default": {"BACKEND": "no.such.Layer"}})
+async def test_a_backend_that_is_not_there():
+    async with InProcess(Echo.as_asgi()) as connect:
+        assert await connect.status("/") == 503

@@ -46,5 +46,5 @@ WS_URLS = "tests.integration.access.urls.websocket_urls"
 WS_AUTHENTICATION = "panther_channels.authentications.JWTAuthentication"
 WS_MIDDLEWARES = ["panther_channels.middlewares.WebsocketMonitoringMiddleware"]
 
-# A test's own settings, as JSON: the tests start a server for every set of them.
-globals().update(json.loads(os.environ.get("ACCESS_SETTINGS", "{}")))
+# A test's own settings once more: they come last.
+globals().update(json.loads(os.environ.get("SETTINGS", "{}")))

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import jwt
 
+from tests import wire
 from tests.client import SECONDS
 from tests.project.settings import SECRET_KEY
 from tests.servers import Server
@@ -123,40 +124,24 @@ class Answer(NamedTuple):
 
 
 async def handshake(
-    server: Server,
-    target: str,
-    headers: Iterable[tuple[str, str | bytes]] = (),
-    *,
-    host: str | None = "",
+    server: Server, target: str, headers: Iterable[tuple[str, str | bytes]] = ()
 ) -> Answer:
     """Ask for a WebSocket, byte by byte as no client would; a hung server is a TimeoutError."""
-    host = f"127.0.0.1:{server.port}" if host == "" else host
-    lines = [
-        f"GET {target} HTTP/1.1".encode("latin-1"),
-        *([] if host is None else [f"Host: {host}".encode()]),
-        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13",
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",  # RFC 6455 section 1.3
-        *(
-            name.encode() + b": " + (value if isinstance(value, bytes) else value.encode())
-            for name, value in headers
-        ),
-    ]
-    async with asyncio.timeout(SECONDS):
-        reader, writer = await asyncio.open_connection(server.host, server.port)
-        try:
-            writer.write(b"\r\n".join(lines) + b"\r\n\r\n")
-            return await _answer(reader)
-        finally:
-            writer.close()
+    return await asyncio.to_thread(_handshake, server, target, headers)
 
 
-async def _answer(reader: asyncio.StreamReader) -> Answer:
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return Answer(0, {}, "")  # closed without a word
-    first, *lines = head.decode("latin-1").strip().split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    status = int(first.split()[1])
-    size = int(headers.get("content-length", "0")) if status != 101 else 0
-    return Answer(status, headers, (await reader.readexactly(size)).decode())
+def _handshake(server: Server, target: str, headers: Iterable[tuple[str, str | bytes]]) -> Answer:
+    lines = (
+        name.encode() + b": " + (value if isinstance(value, bytes) else value.encode())
+        for name, value in headers
+    )
+    host = f"127.0.0.1:{server.port}".encode()
+    opening = wire.request(target.encode(), *lines, host=host)
+    with wire.raw_client(server, opening, is_waiting=False, timeout=SECONDS) as client:
+        first, *found = client.head().strip().split("\r\n")
+        named = {
+            name.lower(): value.strip() for name, _, value in (x.partition(":") for x in found)
+        }
+        status = int(first.split()[1])
+        size = int(named.get("content-length", "0")) if status != 101 else 0
+        return Answer(status, named, client.take(size).decode())

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-from pathlib import Path
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from rest_framework.authentication import BaseAuthentication as DRFBaseAuthentication
 from rest_framework.authentication import BasicAuthentication, TokenAuthentication
@@ -118,31 +116,6 @@ class HesitantConnect(Who):
         await super().connect()
 
 
-class News(Who):
-    """For staff; whether somebody is, takes until the test says so."""
-
-    auth = SessionAuthentication
-    groups = ["staff"]  # noqa: RUF012
-
-    async def permissions(self, connection):
-        logger.info("asking about %s", connection.path)
-        marker = Path(settings.MARKER)  # type: ignore[misc] # a setting of one test
-        while not marker.exists():  # noqa: ASYNC110, ASYNC240
-            await asyncio.sleep(0.01)
-        return await IsStaff()(connection)
-
-    async def connect(self):
-        logger.info("connect called by %s", self.user)
-        await self.send("welcome")
-
-    async def news(self, event):
-        await self.send(event["text"])
-
-
-async def close(connection):
-    await connection.close(4001, "not you")
-
-
 class Raising(BaseAuthentication):
     async def __call__(self, connection):
         raise RuntimeError("raised in auth")
@@ -185,9 +158,6 @@ by_name = {
     "hesitant-auth": _with(auth=HesitantAuthentication),
     "hesitant-permission": HesitantPermission,
     "hesitant-connect": HesitantConnect,
-    "news": News,
-    "closing-auth": _with(auth=close, base=News),
-    "closing-permission": _with(close, is_alice, base=News, auth=None),
     "broken": _with(auth=Raising),
     "expiring": _with(auth=JWTAuthentication, close_on_token_expiry=True),
     "lasting": _with(auth=JWTAuthentication, close_on_token_expiry=False),
