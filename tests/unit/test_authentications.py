@@ -3,7 +3,6 @@
 tests/integration/test_access.py has the table of who comes in.
 """
 
-import asyncio
 import threading
 import time
 from typing import Any
@@ -152,22 +151,6 @@ async def test_names_of_one_s_own():
     assert redact("/ws?jwt=secret") == "/ws?jwt=***"
 
 
-async def test_what_is_left_to_the_others():
-    class Own(BaseAuthentication):
-        async def __call__(self, connection):
-            return "own" if connection.headers.authorization == "Own x" else None
-
-    async def everybody(connection):
-        return "everybody"
-
-    for order in ([Found, Own], [Own, Found]):
-        assert await first(order, headers={"authorization": "Own x"}) == '["own",false]'
-        assert await first(order) == '["None",false]'
-        assert await first(order, headers={"authorization": "Other x"}) == 401
-    assert await first([Found, everybody], headers=bearer("x")) == 401
-    assert await first([Found, everybody]) == '["everybody",false]'
-
-
 async def test_a_fresh_token():
     async with InProcess(Who.as_asgi()) as connect:
         ws = await connect("/", headers=bearer(token()))
@@ -242,26 +225,6 @@ async def test_a_session_whose_key_was_rotated_is_left_as_it_is(monkeypatch: pyt
     with override_settings(SECRET_KEY_FALLBACKS=["old key " * 8], **SIGNED):
         assert await first(SessionAuthentication, headers=cookie) == '["alice",true]'
     assert changes == []
-
-
-async def test_the_loop_goes_on():
-    class Slow(Found):
-        def find_user(self, validated):
-            time.sleep(0.3)
-            return "slow"
-
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    ticking = asyncio.create_task(tick())
-    assert await first(Slow, headers=bearer(token())) == '["slow",true]'
-    ticking.cancel()
-    assert ticks > 10
 
 
 class Unknown(TokenAuthentication):

@@ -85,13 +85,6 @@ def test_what_is_not_json_fails_at_the_sender(value: Any):
             encode(value)
 
 
-def test_text_is_not_json():
-    assert to_event("hello") == {"text": "hello"}
-    assert to_event("") == {"text": ""}
-    with pytest.raises(UnicodeEncodeError):
-        to_event("a\ud800")
-
-
 NO_TEXTS: list[Any] = [None, 5, b"bytes", [], {}]
 FIELDS = ("text", "json", "base64")
 

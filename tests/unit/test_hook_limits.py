@@ -9,12 +9,9 @@ from channels.layers import InMemoryChannelLayer
 from django.test import override_settings
 
 from panther_channels._hub import hub as _hub
-from panther_channels.middlewares import WebsocketMiddleware
 from tests.unit.noted import Sleepy, busy, warnings
 from tests.unit.peer import Peer
 from tests.waiting import until
-
-DENIAL: Any = {"websocket.http.response": {}}
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +19,6 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(_hub, "TICK", 0.02)
     with override_settings(WS_CONNECT_TIMEOUT=0.1, WS_DISCONNECT_GRACE=0.1):
         yield
-
-
-class Slow(WebsocketMiddleware):
-    async def __call__(self, connection: Any) -> Any:
-        await asyncio.sleep(100)
 
 
 async def test_a_hook_that_closes_has_its_time(caplog: pytest.LogCaptureFixture):
@@ -165,7 +157,7 @@ async def test_a_cancellation_that_was_swallowed_before_is_nobodys_now():
         assert peer.task.cancelling() == 1
 
 
-async def test_who_read_ahead_ends_with_the_connection():
+async def test_who_read_ahead_ends_with_the_connection(layer: InMemoryChannelLayer):
     class Failing(Sleepy):
         async def receive(self, data: str | bytes):
             await asyncio.sleep(0.1)
@@ -175,10 +167,11 @@ async def test_who_read_ahead_ends_with_the_connection():
     before = asyncio.all_tasks()
     async with Peer(Failing.as_asgi()) as peer:
         await peer.accepted()
-        await until(lambda: len(asyncio.all_tasks()) == len(before) + 1)
+        await until(lambda: layer.channels)  # the connection listens
+        idle = asyncio.all_tasks()
         peer.push("one")
         await peer.ended()
-        assert peer.journal[0] == len(before) + 2
+        assert peer.journal[0] == len(idle) + 1
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 

@@ -1,5 +1,4 @@
 import enum
-import functools
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime
@@ -8,14 +7,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from channels.generic.websocket import AsyncWebsocketConsumer
 from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
 
 from panther_channels._handshake.parameters import parameters
 from panther_channels.exceptions import InvalidPathVariableAPIError
-from panther_channels.websocket import GenericWebsocket, Websocket
+from panther_channels.websocket import GenericWebsocket
 from tests.names import name_of
 from tests.unit import postponed_annotations
 
@@ -157,30 +155,6 @@ def test_nothing_annotated():
         parameters(Plain).check(["a"])
 
 
-def test_the_connection_is_passed_where_it_is_annotated():
-    class Own(GenericWebsocket):
-        async def connect(
-            self, base: Websocket, other: "GenericWebsocket", any_: AsyncWebsocketConsumer | None
-        ):
-            pass
-
-    own = Own()
-    arguments = parameters(Own).bind({}, own)
-    assert arguments == {"base": own, "other": own, "any_": own}
-    parameters(Own).check([])
-    with pytest.raises(ImproperlyConfigured, match="<base>"):
-        parameters(Own).check(["base"])
-
-
-def test_kwargs_take_what_is_left():
-    class Any_(GenericWebsocket):  # noqa: N801
-        async def connect(self, number: int, **kwargs: int) -> None:
-            pass
-
-    assert bind(Any_, {"number": "1", "word": "2"}) == {"number": 1, "word": "2"}
-    parameters(Any_).check(["number", "word"])
-
-
 def test_a_variable_that_connect_does_not_take_names_it_and_the_fix():
     consumer = taking(int)
     with pytest.raises(ImproperlyConfigured) as caught:
@@ -204,37 +178,6 @@ def test_self_is_no_variable():
     # connect(self=...) would be a TypeError at every handshake.
     with pytest.raises(ImproperlyConfigured, match="<self>"):
         parameters(Any_).check(["self"])
-
-
-def test_a_decorated_connect():
-    def decorated(connect):
-        @functools.wraps(connect)
-        async def wrapper(*args, **kwargs):
-            await connect(*args, **kwargs)
-
-        return wrapper
-
-    class Decorated(GenericWebsocket):
-        @decorated
-        async def connect(self, number: "Colour"):
-            pass
-
-    assert bind(Decorated, {"number": "red"}) == {"number": Colour.RED}
-
-
-def test_an_inherited_connect_is_read_where_it_was_written():
-    class Child(postponed_annotations.Postponed):
-        pass
-
-    variables = {"number": "1", "key": UUID_1, "maybe": "0"}
-    child = Child()
-    assert parameters(Child).bind(variables, child) == {
-        "number": 1,
-        "key": UUID(int=1),
-        "maybe": False,
-        "connection": child,
-    }
-    parameters(Child).check(variables)
 
 
 def test_a_name_for_type_checkers_only_is_named():

@@ -239,13 +239,6 @@ async def test_arguments_of_ones_own(handler: Any, layer: InMemoryChannelLayer):
 # What it has
 
 
-def test_before_anything_happened():
-    consumer = built()
-    assert (consumer.state, consumer.connection_id) == ("Connected", "")
-    assert (consumer.is_connected, consumer.is_rejected) == (False, False)
-    assert (consumer.user, consumer.auth, consumer.permissions) == (None, None, None)
-
-
 def test_what_a_server_does_not_tell():
     consumer = built()
     assert (consumer.client, consumer.server) == (None, None)
@@ -289,35 +282,6 @@ async def test_accept(accept: dict[str, Any], expected: Any, caplog: pytest.LogC
         await peer.ended()
     assert "ValueError" in str(caplog.records[0].exc_info)
     assert "token" not in caplog.text
-
-
-class Sending(GenericWebsocket):
-    async def connect(self):
-        await self.accept()
-        for value in self.scope["values"]:
-            await self.send(value)
-        await self.send()
-        await self.send(data="named")
-
-
-async def test_send():
-    values = ["", "a", b"", b"\xff", [1, "é"], 5, True, {}]
-    async with Peer(Sending.as_asgi(), values=values) as peer:
-        await peer.accepted()
-        sent = [await peer.next() for _ in range(10)]
-    assert [message["type"] for message in sent] == ["websocket.send"] * 10
-    assert [message.get("text", message.get("bytes")) for message in sent] == [
-        *("", "a", b"", b"\xff", '[1,"é"]', "5", "true", "{}", "null", "named"),
-    ]
-    # One of the two, as some servers look which key is there.
-    assert all(("text" in message) != ("bytes" in message) for message in sent)
-
-
-async def test_send_of_what_is_not_json_raises_in_the_caller(caplog: pytest.LogCaptureFixture):
-    async with Peer(Sending.as_asgi(), values=[object()]) as peer:
-        await peer.accepted()
-        assert (await peer.next())["code"] == 1011
-    assert "TypeError" in str(caplog.records[0].exc_info) or "not JSON" in caplog.text
 
 
 async def test_tasks_of_a_connection(caplog: pytest.LogCaptureFixture):
