@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
-from uuid import UUID
+from typing import TYPE_CHECKING
 
-from panther_channels.websocket import GenericWebsocket, Websocket
+from panther_channels.websocket import GenericWebsocket
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForTypes
-
-
-class Postponed(GenericWebsocket):
-    async def connect(
-        self,
-        number: int,
-        key: UUID,
-        maybe: Optional[bool],  # noqa: UP045
-        connection: Websocket,
-        plain="",
-    ) -> None:
-        await self.accept()
 
 
 class Unresolvable(GenericWebsocket):

@@ -36,6 +36,22 @@ async def test_no_ids(value: Any):
 
 
 @pytest.mark.parametrize(
+    ("code", "reason", "error"),
+    [(1005, "", ValueError), (1000, "\ud800", ValueError), (True, "", TypeError)],
+)
+async def test_what_can_not_stand_in_a_close_frame(code: int, reason: str, error: type[Exception]):
+    with pytest.raises(error):
+        await close_websocket_connection(ID, code, reason)
+
+
+async def test_bad_data_fails_at_the_sender_whatever_the_id():
+    for data, error in ((object(), TypeError), ("x" * 17_000_000, ValueError)):
+        for connection_id in (ID, "malformed"):
+            with pytest.raises(error):
+                await send_message_to_websocket(connection_id, data)
+
+
+@pytest.mark.parametrize(
     ("alias", "layers"),
     [("default", {}), ("default", {"other": {"BACKEND": "x.Y"}}), ("sockets", {"default": {}})],
 )

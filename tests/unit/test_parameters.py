@@ -1,4 +1,5 @@
 import enum
+import functools
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime
@@ -41,13 +42,8 @@ def bind(consumer: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
     return parameters(consumer).bind(variables, consumer())
 
 
-# int, bool and str are in tests/contracts, where Panther is asked.
+# What is common is in tests/contracts, where Panther is asked.
 GOOD: list[tuple[Any, str, Any]] = [
-    (Any, "1", "1"),
-    (float, "1.5", 1.5),
-    (UUID, UUID_1, UUID(int=1)),
-    (UUID, UUID_1.replace("-", ""), UUID(int=1)),
-    (Decimal, "1.10", Decimal("1.10")),
     (Decimal, "1e400", Decimal("1e400")),
     (Decimal, "-1E+4299", Decimal("-1e4299")),
     (Decimal, "1e-4299", Decimal("1e-4299")),
@@ -57,11 +53,8 @@ GOOD: list[tuple[Any, str, Any]] = [
     (Decimal, "٣", Decimal(3)),
     (int, "9" * 4300, 10**4300 - 1),
     (float, "0." + "0" * 4000 + "1", 0.0),
-    (date, "2024-05-06", date(2024, 5, 6)),
-    (datetime, "2024-05-06T07:08:09", datetime(2024, 5, 6, 7, 8, 9)),
     (Colour, "7", Colour.NUMBER),
     (Literal["a", 5], "5", 5),
-    (int | None, "5", 5),
     (None | int, "5", 5),
     (Annotated[int, "a number"], "5", 5),
     (int | str, "5", "5"),
@@ -71,14 +64,10 @@ GOOD: list[tuple[Any, str, Any]] = [
     ("Colour", "red", Colour.RED),
 ]
 BAD: list[tuple[Any, str]] = [
-    (int, ""),
     (int, "9" * 5000),
-    (float, "a"),
     (float, "nan"),
     (float, "inf"),
     (float, "1e999"),
-    (UUID, "1"),
-    (Decimal, "a"),
     (Decimal, "NaN"),
     (Decimal, "sNaN"),
     (Decimal, "-Infinity"),
@@ -96,12 +85,7 @@ BAD: list[tuple[Any, str]] = [
     (date, "2024-05-06" + "0" * 4300),
     (UUID, "1" * 4300),
     (date, "2024-13-01"),
-    (date, "yesterday"),
-    (datetime, "noon"),
     (Colour, "RED"),
-    (Colour, "blue"),
-    (Literal["a", 5], "b"),
-    (int | None, "None"),
     (int | None, ""),
 ]
 ids = [f"{annotation!s:.40}-{value[:20]}" for annotation, value, _ in GOOD]
@@ -159,10 +143,8 @@ def test_a_variable_that_connect_does_not_take_names_it_and_the_fix():
     consumer = taking(int)
     with pytest.raises(ImproperlyConfigured) as caught:
         parameters(consumer).check(["value", "word"])
-    text = str(caught.value)
-    assert "<word>" in text
-    assert "Taking.connect()" in text
-    assert "**kwargs" in text
+    for text in ("<word>", "Taking.connect()", "**kwargs"):
+        assert text in str(caught.value)
 
 
 def test_a_parameter_that_the_url_does_not_give():
@@ -180,11 +162,24 @@ def test_self_is_no_variable():
         parameters(Any_).check(["self"])
 
 
+def test_a_decorated_connect():
+    def decorated(connect):
+        @functools.wraps(connect)
+        async def wrapper(*args, **kwargs):
+            await connect(*args, **kwargs)
+
+        return wrapper
+
+    class Decorated(GenericWebsocket):
+        @decorated
+        async def connect(self, number: "Colour"):
+            pass
+
+    assert bind(Decorated, {"number": "red"}) == {"number": Colour.RED}
+
+
 def test_a_name_for_type_checkers_only_is_named():
     with pytest.raises(ImproperlyConfigured) as caught:
         parameters(postponed_annotations.Unresolvable)
-    text = str(caught.value)
-    assert "Unresolvable.connect()" in text
-    assert "`amount`" in text
-    assert "'OnlyForTypes'" in text
-    assert "TYPE_CHECKING" in text
+    for text in ("Unresolvable.connect()", "`amount`", "'OnlyForTypes'", "TYPE_CHECKING"):
+        assert text in str(caught.value)

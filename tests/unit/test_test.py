@@ -159,10 +159,3 @@ async def test_an_exception_of_the_test_gets_out_and_ends_the_connection(client:
             raise ZeroDivisionError
     assert ws._communicator.future.cancelling()
     await until(lambda: ENDED)
-
-
-async def test_two_at_once(client: WebsocketClient):
-    async with client.connect("/ws/a") as one, client.connect("/ws/b") as two:
-        await one.send("1")
-        await two.send("2")
-        assert (await two.receive(), await one.receive()) == ("2", "1")
