@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Self
 
 SECONDS = 2.0
+DENIAL: Any = {"websocket.http.response": {}}  # the extension of a server that can refuse so
 
 
 def subclass(name: str, base: Any, **attributes: Any) -> Any:

@@ -31,7 +31,6 @@ def view(request: HttpRequest) -> HttpResponse:
 urlpatterns = [path("", view), path("both", view), path("slashed/", view)]
 URLS = {"ws/<name>": Echo, "only": Echo, "both": Echo, "slashed": Echo}
 ROUTER = {"": URLRouter([path("chat/", Echo.as_asgi())])}
-DENIAL: Any = {"websocket.http.response": {}}
 pytestmark = pytest.mark.urls(__name__)
 
 

@@ -21,10 +21,9 @@ from panther_channels.exceptions import AuthorizationAPIError, ChannelLayerError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.routing import build_url_patterns
 from tests.unit.noted import Noted, disconnects, gone, opened
-from tests.unit.peer import Peer, subclass
+from tests.unit.peer import DENIAL, Peer, subclass
 from tests.waiting import until
 
-DENIAL: Any = {"websocket.http.response": {}}
 INFO, WARNING, ERROR = ("INFO", False), ("WARNING", False), ("ERROR", True)  # with its traceback
 
 
@@ -482,32 +481,38 @@ async def test_an_outside_send_reaches_it_as_soon_as_the_client_knows(layer: InM
     assert peer.journal[0] == ("websocket.accept", 1)
 
 
+FIELDS = ("text", "json", "base64")
 #: Not ours, and what has our own type but is no message of ours.
 ODD_EVENTS: list[Any] = [
     *({}, [], "", None, {"type": None}, {"type": ["x"]}, {"type": "receive"}, {"type": "_x"}),
     *({"type": "do.nothing"}, {"type": "websocket.disconnect", "code": 4444}),
-    *({"type": EVENT_TYPE, "json": value} for value in ("{", "", None, 5)),
+    *({"type": EVENT_TYPE, field: value} for field in FIELDS for value in (None, 5, "\ud800")),
     *({"type": EVENT_TYPE, "close": value, "code": 1000} for value in (None, 5, "x" * 124)),
     *({"type": EVENT_TYPE, "close": "", "code": value} for value in (None, "1000", 1005, True)),
     *({"type": EVENT_TYPE}, {"type": EVENT_TYPE, 1: "a"}, {"type": EVENT_TYPE, "close": ""}),
+    {"type": EVENT_TYPE, "base64": "a"},
 ]
 
 
-async def test_odd_events_do_nothing(layer: InMemoryChannelLayer, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("overrides", [False, True])
+async def test_odd_events_do_nothing(
+    layer: InMemoryChannelLayer, overrides: bool, caplog: pytest.LogCaptureFixture
+):
     class Overriding(Noted):
         async def send(self, data: Any = None) -> None:
             await super().send(data)
 
-    async with Peer(Overriding.as_asgi()) as peer:
+    unread = [{"type": EVENT_TYPE, "json": text} for text in ("{", "") if overrides]
+    async with Peer((Overriding if overrides else Noted).as_asgi()) as peer:
         connection_id = await opened(peer)
         await until(lambda: layer.channels)  # the connection listens
         (queue,) = layer.channels.values()
-        for each in ODD_EVENTS:
+        for each in ODD_EVENTS + unread:
             queue.put_nowait((time.time() + 60, each))  # the layer itself takes only dicts
         await send_message_to_websocket(connection_id, "still here")
         assert (await peer.next())["text"] == "still here"
     assert set(logged(caplog)) == {WARNING}
-    assert len(caplog.records) == len(ODD_EVENTS)
+    assert len(caplog.records) == len(ODD_EVENTS + unread)
     assert "ignored an event of type 'do.nothing'" in caplog.text
 
 

@@ -46,26 +46,6 @@ def test_what_is_not_json_fails_at_the_sender(value: Any):
             encode(value)
 
 
-NO_TEXTS: list[Any] = [None, 5, b"bytes", [], {}]
-FIELDS = ("text", "json", "base64")
-
-
-@pytest.mark.parametrize(
-    ("event", "error", "text"),
-    [
-        *((event, LookupError, "json") for event in ({}, {"type": "x"}, {"close": "", "code": 1})),
-        ({"json": "{"}, ValueError, "unexpected"),
-        ({"base64": "a"}, ValueError, "padding|base64"),
-        *(({name: value}, TypeError, "is a str") for name in FIELDS for value in NO_TEXTS),
-        *(({name: '"\ud800"'}, ValueError, "surrogates|ASCII") for name in FIELDS),
-    ],
-    ids=name_of,
-)
-def test_an_event_without_a_message(event: dict[str, Any], error: type[Exception], text: str):
-    with pytest.raises(error, match=text):
-        from_event(event)
-
-
 @given(values | st.binary())
 @example("")
 @example(b"")

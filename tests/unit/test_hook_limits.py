@@ -1,24 +1,16 @@
 """How long hooks may take; tests/faults/test_hooks.py has it on servers."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
-from django.test import override_settings
 
-from panther_channels._hub import hub as _hub
 from tests.unit.noted import Sleepy, warnings
 from tests.unit.peer import Peer
 from tests.waiting import until
 
-
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_hub, "TICK", 0.02)
-    with override_settings(WS_CONNECT_TIMEOUT=0.1, WS_DISCONNECT_GRACE=0.1):
-        yield
+pytestmark = pytest.mark.usefixtures("short_limits")
 
 
 async def test_a_hook_that_closes_has_its_time(caplog: pytest.LogCaptureFixture):

@@ -4,29 +4,22 @@ import asyncio
 import gc
 import time
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from channels.layers import InMemoryChannelLayer
-from django.test import override_settings
 
 from panther_channels._hub import hub as _hub
 from panther_channels._hub.hub import hub
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.noted import Sleepy, busy, warnings
-from tests.unit.peer import Peer, StuckPeer
+from tests.unit.peer import DENIAL, Peer, StuckPeer
 from tests.waiting import until
 
-DENIAL: Any = {"websocket.http.response": {}}
 RESTART = {"type": "websocket.close", "code": 1012, "reason": "service restart"}
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_hub, "TICK", 0.02)
-    with override_settings(WS_CONNECT_TIMEOUT=0.1, WS_DISCONNECT_GRACE=0.1):
-        yield
+pytestmark = pytest.mark.usefixtures("short_limits")
 
 
 # Expiry

@@ -109,13 +109,6 @@ async def test_set_in_connect():
         assert (await peer.next())["code"] == 1008
 
 
-async def test_without_one_no_clock_is_read(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("panther_channels.throttling.time", None)
-    async with Peer(Echo.as_asgi()) as peer:
-        await peer.accepted()
-        await echoed(peer, "1")
-
-
 @pytest.mark.parametrize(
     ("rate", "duration", "error"),
     [

@@ -5,9 +5,8 @@ import dataclasses
 import functools
 import inspect
 import re
-from abc import ABC
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pytest
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -69,8 +68,8 @@ class Living(GenericWebsocket):
         await self.send(event["text"])
 
 
-async def lives(handler: Any, layer: InMemoryChannelLayer, **initkwargs: Any) -> Any:
-    """From the handshake to the end; returns what it did first."""
+async def lives(handler: Any, layer: InMemoryChannelLayer, **initkwargs: Any) -> None:
+    """From the handshake to the end."""
     async with Peer(handler.as_asgi(**initkwargs)) as peer:
         await peer.accepted()
         connection_id = (await peer.next())["text"]
@@ -86,7 +85,6 @@ async def lives(handler: Any, layer: InMemoryChannelLayer, **initkwargs: Any) ->
         peer.leave(4001)
         assert await peer.ended() == []
         assert peer.journal[-2:] == ["task", (4001, 1, 5)]
-        return peer.journal
 
 
 class Rubbish:
@@ -153,29 +151,14 @@ def test_what_channels_has_and_nobody_calls_is_an_error(name: str):
     assert message.hint
 
 
-T = TypeVar("T")
-
-
 class Slots:
     __slots__ = ("room",)
-
-
-@dataclasses.dataclass
-class Fields:
-    room: str = "default"
-    size: int = 5
 
 
 class Cached:
     @functools.cached_property
     def room(self) -> str:
         return "cached"
-
-
-class Greeting(GenericWebsocket):
-    async def connect(self):
-        self.scope["journal"].append(type(self).__name__)
-        await super().connect()
 
 
 class Answering:
@@ -204,36 +187,18 @@ class IsData(Living):  # which has an __eq__(), and no __hash__()
     room: str = "field"
 
 
-class WithGeneric(Living, Generic[T]):
-    pass
-
-
-class Chained(Living, Greeting):
-    async def connect(self):
-        await Greeting.connect(self)
-        await super().connect()
-
-
 SHAPES: list[Any] = [
     WithoutSuper,
     WithSlots,
     IsData,
-    WithGeneric[int],
-    Chained,
-    *(type("After", (base, Living), {}) for base in (Fields, Cached, Answering, New)),
-    *(type("Before", (Living, base), {}) for base in (Fields, Cached, New, ABC)),
+    *(type("After", (base, Living), {}) for base in (Cached, Answering, New)),
+    *(type("Before", (Living, base), {}) for base in (Cached, New)),
 ]
 
 
 @pytest.mark.parametrize("handler", SHAPES)
 async def test_a_handler_of_any_shape(handler: Any, layer: InMemoryChannelLayer):
-    journal = await lives(handler, layer)
-    assert (journal[0] == "Chained") is (handler is Chained)
-
-
-@pytest.mark.parametrize("handler", [WithoutSuper, IsData])
-async def test_arguments_of_ones_own(handler: Any, layer: InMemoryChannelLayer):
-    await lives(handler, layer, room="a")
+    await lives(handler, layer, **({"room": "a"} if handler in {WithoutSuper, IsData} else {}))
 
 
 # What it has
