@@ -298,7 +298,7 @@ class _AsgiConnection(Connection):
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._closed: Closed | None = None
         self._has_closed = False  # the application, by itself
-        self._late: list[dict[str, Any]] = []  # what it sent after that
+        self._odd: list[dict[str, Any]] = []  # what it should not have sent
         self._incoming.put_nowait({"type": "websocket.connect"})
         self._task = asyncio.create_task(application(scope, self._incoming.get, self._take))
         # Where it returns without a close frame, a server drops the TCP connection.
@@ -346,11 +346,11 @@ class _AsgiConnection(Connection):
         self._disconnect(Closed(1006, ""))
         async with asyncio.timeout(SECONDS):
             await self._task
-        assert self._late == []
+        assert self._odd == []
 
     async def _take(self, message: dict[str, Any]) -> None:
         if self._has_closed:
-            self._late.append(message)  # told at the end: here the application would catch it
+            self._odd.append(message)  # told at the end: here the application would catch it
         if self._closed is not None:
             raise OSError("The client has gone.")
         if message["type"] == "websocket.close":
@@ -358,6 +358,8 @@ class _AsgiConnection(Connection):
             # A client need not answer a close frame, nor with the same code.
             self._disconnect(Closed(message.get("code", 1000), message.get("reason") or ""), 1006)
         elif message["type"] == "websocket.send":
+            if ("text" in message) == ("bytes" in message):  # some servers look which key is there
+                self._odd.append(message)
             (message.get("text") or "").encode()  # raises in the sender, as it does in a server
         self._outgoing.put_nowait(message)
 

@@ -84,14 +84,6 @@ def test_it_starts_nothing_before_its_first_use(background: Background):
     assert threading.active_count() == threads
 
 
-def test_it_does_not_wait_for_ever(background: Background, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_background, "LIMIT", 0.05)
-    endless = Endless()
-    with pytest.raises(TimeoutError, match=r"^Sending by Layer: no answer within 0.05 s\.$"):
-        background.run(endless(), "Sending by Layer")
-    assert endless.cancelled.wait(10)
-
-
 def test_ctrl_c_cancels(background: Background):
     caller, endless = threading.get_ident(), Endless()
 
