@@ -13,12 +13,17 @@ from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
+from hypothesis import settings as hypothesis
 
 from tests.broker import Broker
 from tests.client import Client
 from tests.servers import ROOT, SERVER_NAMES, RedisServer, Server, ServerName
 
 PROJECT = "tests.project.asgi:application"
+
+# How long an example takes says how busy the machine is.
+hypothesis.register_profile("any machine", deadline=None)
+hypothesis.load_profile("any machine")
 
 GetRedis = Callable[[], RedisServer]
 StartRedis = Callable[..., RedisServer]

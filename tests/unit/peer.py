@@ -91,6 +91,11 @@ class Peer:
         await asyncio.wait_for(asyncio.shield(self.task), SECONDS)
         return [self._outgoing.get_nowait() for _ in range(self.unread)]
 
+    async def left(self, code: int | None = 1000) -> list[dict[str, Any]]:
+        """leave(), and wait as ended() does."""
+        self.leave(code)
+        return await self.ended()
+
     async def journaled(self, entry: Any) -> None:
         """Wait until the journal has an entry."""
         async with asyncio.timeout(SECONDS):

@@ -140,11 +140,9 @@ def test_a_mistake_is_told_at_the_start(urls: Any, text: str):
         get_asgi_application(urls)
 
 
-async def test_the_setting_is_the_default():
+async def test_no_urls_are_no_default():
     with override_settings(WS_URLS={"from/setting": Echo}):
-        application, empty = get_asgi_application(), get_asgi_application({})
-    async with WebsocketClient(application).connect("/from/setting"):
-        pass
+        empty = get_asgi_application({})
     with pytest.raises(HandshakeRejected):
         async with WebsocketClient(empty).connect("/from/setting"):
             pass

@@ -146,15 +146,6 @@ async def test_names_of_one_s_own():
     assert redact("/ws?jwt=secret") == "/ws?jwt=***"
 
 
-async def test_a_fresh_token():
-    async with InProcess(Who.as_asgi()) as connect:
-        ws = await connect("/", headers=bearer(token()))
-        await ws.receive()
-        for number in ("2", "3"):
-            assert await ws.ask(token(jti=number)) == number
-        assert await ws.ask(token(jti="4").encode()) == "4"
-
-
 OTHERS = [token(user_id="2"), token(token_type="refresh"), token(exp=1), token()[:-2]]
 
 

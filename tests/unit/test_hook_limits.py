@@ -44,8 +44,7 @@ async def test_hooks_have_all_of_their_time(settings: Any, caplog: pytest.LogCap
         await peer.journaled("receive")
         await asyncio.sleep(0.2)
         peer.push("two")
-        peer.leave(4001)
-        await peer.ended()
+        await peer.left(4001)
     hooks = ["auth", "permissions", "connect", "accepted", "one", "receive", "two", "receive"]
     assert peer.journal == [*hooks, ("disconnect", 4001), "disconnect"]
     assert warnings(caplog) == []
@@ -114,8 +113,7 @@ async def test_a_cancellation_that_was_swallowed_before_is_nobodys_now():
         peer.push("one")
         await peer.journaled("waits")
         peer.task.cancel()
-        peer.leave(4001)
-        await peer.ended()  # without an exception
+        await peer.left(4001)  # without an exception
         assert peer.task.cancelling() == 1
 
 

@@ -18,7 +18,6 @@ from panther_channels._socket.request import Headers
 from panther_channels.authentications import (
     BaseAuthentication,
     DRFAuthentication,
-    JWTAuthentication,
     SessionAuthentication,
 )
 from panther_channels.websocket import GenericWebsocket, Websocket
@@ -207,10 +206,7 @@ def test_the_headers_of_a_project(authentication: Any):
     ("authentication", "expected"),
     [
         (None, False),
-        (ticket, False),
-        (Key, False),
         (DRFAuthentication(RestKey), False),
-        (JWTAuthentication, True),
         ([ticket, SessionAuthentication()], True),
         (vars(Later)["auth"], True),
     ],

@@ -83,8 +83,7 @@ async def test_dropped_by_choice_and_told_once_a_window(
         await echoed(peer, "kept")
         peer.push("dropped")
         peer.push("dropped")
-        peer.leave()
-        assert await peer.ended() == []
+        assert await peer.left() == []
         assert peer.journal == [1000]
     assert caplog.messages == ["WebSocket '/peer': messages above 1 in 1 s are dropped."]
 
