@@ -467,6 +467,7 @@ async def test_an_outside_send_reaches_it_as_soon_as_the_client_knows(layer: InM
 
 
 FIELDS = ("text", "json", "base64")
+NO_TEXTS = (None, b"YQ==", "\ud800")
 #: Not ours, and what has our own type but is no message of ours.
 ODD_EVENTS: list[Any] = [
     *({}, [], "", None, {"type": None}, {"type": ["x"]}, {"type": "receive"}, {"type": "_x"}),

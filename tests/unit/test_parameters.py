@@ -1,5 +1,4 @@
 import enum
-import functools
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime
@@ -163,15 +162,8 @@ def test_self_is_no_variable():
 
 
 def test_a_decorated_connect():
-    def decorated(connect):
-        @functools.wraps(connect)
-        async def wrapper(*args, **kwargs):
-            await connect(*args, **kwargs)
-
-        return wrapper
-
     class Decorated(GenericWebsocket):
-        @decorated
+        @postponed_annotations.decorated
         async def connect(self, number: "Colour"):
             pass
 
