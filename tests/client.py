@@ -298,6 +298,7 @@ class _AsgiConnection(Connection):
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._closed: Closed | None = None
         self._has_closed = False  # the application, by itself
+        self._odd: list[dict[str, Any]] = []  # what it should not have sent
         self._incoming.put_nowait({"type": "websocket.connect"})
         self._task = asyncio.create_task(application(scope, self._incoming.get, self._take))
         # Where it returns without a close frame, a server drops the TCP connection.
@@ -315,7 +316,9 @@ class _AsgiConnection(Connection):
         pairs = answer.get("headers", ())
         self.headers = {name.decode().lower(): value.decode() for name, value in pairs}
         if self.status != 101:
+            # Of the response and of the loss, as uvicorn tells them: who refuses waits for both.
             self._disconnect(Closed(1006, ""))
+            self._tell_the_end(1006, "")
 
     async def send(self, data: Data) -> None:
         if not isinstance(data, str | bytes):
@@ -343,9 +346,11 @@ class _AsgiConnection(Connection):
         self._disconnect(Closed(1006, ""))
         async with asyncio.timeout(SECONDS):
             await self._task
+        assert self._odd == []
 
     async def _take(self, message: dict[str, Any]) -> None:
-        assert not self._has_closed, f"{message} came after the close"
+        if self._has_closed:
+            self._odd.append(message)  # told at the end: here the application would catch it
         if self._closed is not None:
             raise OSError("The client has gone.")
         if message["type"] == "websocket.close":
@@ -353,6 +358,8 @@ class _AsgiConnection(Connection):
             # A client need not answer a close frame, nor with the same code.
             self._disconnect(Closed(message.get("code", 1000), message.get("reason") or ""), 1006)
         elif message["type"] == "websocket.send":
+            if ("text" in message) == ("bytes" in message):  # some servers look which key is there
+                self._odd.append(message)
             (message.get("text") or "").encode()  # raises in the sender, as it does in a server
         self._outgoing.put_nowait(message)
 
@@ -366,10 +373,12 @@ class _AsgiConnection(Connection):
         # The first one counts: what came later on TCP would not be read.
         if self._closed is None:
             self._closed = end
-            code = told or end.code
-            event = {"type": "websocket.disconnect", "code": code, "reason": end.reason}
-            self._incoming.put_nowait(event)
+            self._tell_the_end(told or end.code, end.reason)
         return self._closed
+
+    def _tell_the_end(self, code: int, reason: str) -> None:
+        event = {"type": "websocket.disconnect", "code": code, "reason": reason}
+        self._incoming.put_nowait(event)
 
 
 def _pairs(headers: Headers) -> list[tuple[str, str]]:

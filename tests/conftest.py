@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 from django.conf import settings
+from hypothesis import settings as hypothesis
 from playwright.sync_api import Page, sync_playwright
 
 from tests.broker import Broker
@@ -27,6 +28,10 @@ ARGUMENTS = [
     *("--disable-background-networking", "--disable-component-update"),
 ]
 PATIENCE = 15_000
+
+# How long an example takes says how busy the machine is.
+hypothesis.register_profile("any machine", deadline=None)
+hypothesis.load_profile("any machine")
 
 GetRedis = Callable[[], RedisServer]
 StartRedis = Callable[..., RedisServer]

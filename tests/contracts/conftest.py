@@ -25,6 +25,7 @@ StartContract = Callable[[ServerName], Server]
 
 @cache
 def application() -> Application:
+    """Made before a scenario: Django sets logging up then, and takes caplog's handler away."""
     return get_asgi_application(urls)
 
 
@@ -39,9 +40,7 @@ async def play_in_process(scenario: Scenario) -> object:
     names = [name for name in dir(django_settings) if name.startswith("WS_")]
     settings = {name: getattr(django_settings, name) for name in names}
     with override_settings(ROOT_URLCONF=f"{APPLICATIONS}.django_settings", **settings):
-        async with InProcess(
-            get_asgi_application(), {"X-Run": scenario.name}, scenario.url
-        ) as client:
+        async with InProcess(application(), *_options(scenario)) as client:
             seen = await scenario.play(client)
     layer = get_channel_layer()
     assert isinstance(layer, InMemoryChannelLayer)
@@ -62,6 +61,7 @@ async def ours(
         server = contract_server(request.param)
         yield lambda scenario: play_on(server, scenario)
     else:
+        application()
         channel_layers.backends.clear()  # each test has an event loop of its own
         yield play_in_process
         assert [record for record in caplog.get_records("call") if not _is_meant(record)] == []

@@ -329,8 +329,7 @@ async def test_who_gives_up_leaves_a_group_to_the_others(layer: Any, broker: Bro
     await is_heard(layer, second)
 
 
-async def test_many_subscriptions_are_made_again(layer: Any, broker: Broker, monkeypatch):
-    monkeypatch.setattr(shard, "_CHUNK", 7)
+async def test_many_subscriptions_are_made_again(layer: Any, broker: Broker):
     for number in range(20):
         await member(layer, f"room-{number}")
     before = broker.channels()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers, get_channel_layer
+from django.test import override_settings
 
+from panther_channels._hub import hub as _hub
 from panther_channels._process import database as _database
 from panther_channels.layers.local.directory import Directory
 from panther_channels.layers.local.losses import Losses
@@ -32,6 +34,14 @@ def _no_database_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier test opened is closed by its own fixtures, not by our connections."""
     monkeypatch.setattr(_database.use, "is_open", False)
     monkeypatch.setattr(_database.use, "next_look", 0.0)
+
+
+@pytest.fixture
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hooks have a tenth of a second, and are looked at all the time."""
+    monkeypatch.setattr(_hub, "TICK", 0.02)
+    with override_settings(WS_CONNECT_TIMEOUT=0.1, WS_DISCONNECT_GRACE=0.1):
+        yield
 
 
 @pytest.fixture

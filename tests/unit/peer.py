@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, Self
 
 SECONDS = 2.0
+DENIAL: Any = {"websocket.http.response": {}}  # the extension of a server that can refuse so
 
 
 def subclass(name: str, base: Any, **attributes: Any) -> Any:
@@ -89,6 +90,11 @@ class Peer:
         """Wait until the application has returned; what it sent that nobody has read."""
         await asyncio.wait_for(asyncio.shield(self.task), SECONDS)
         return [self._outgoing.get_nowait() for _ in range(self.unread)]
+
+    async def left(self, code: int | None = 1000) -> list[dict[str, Any]]:
+        """leave(), and wait as ended() does."""
+        self.leave(code)
+        return await self.ended()
 
     async def journaled(self, entry: Any) -> None:
         """Wait until the journal has an entry."""

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
-from uuid import UUID
+import functools
+from typing import TYPE_CHECKING
 
-from panther_channels.websocket import GenericWebsocket, Websocket
+from panther_channels.websocket import GenericWebsocket
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForTypes
 
 
-class Postponed(GenericWebsocket):
-    async def connect(
-        self,
-        number: int,
-        key: UUID,
-        maybe: Optional[bool],  # noqa: UP045
-        connection: Websocket,
-        plain="",
-    ) -> None:
-        await self.accept()
+def decorated(connect):
+    """Of a module that doesn't know the names in the annotations of what it decorates."""
+
+    @functools.wraps(connect)
+    async def wrapper(*args, **kwargs):
+        await connect(*args, **kwargs)
+
+    return wrapper
 
 
 class Unresolvable(GenericWebsocket):

@@ -31,7 +31,6 @@ def view(request: HttpRequest) -> HttpResponse:
 urlpatterns = [path("", view), path("both", view), path("slashed/", view)]
 URLS = {"ws/<name>": Echo, "only": Echo, "both": Echo, "slashed": Echo}
 ROUTER = {"": URLRouter([path("chat/", Echo.as_asgi())])}
-DENIAL: Any = {"websocket.http.response": {}}
 pytestmark = pytest.mark.urls(__name__)
 
 
@@ -69,6 +68,8 @@ async def get(
         ("/app/both", "/app", URLS, 200),
         ("/app/only", "/app", URLS, 426),
         ("/app/x", "/app", URLS, 404),
+        ("/application/only", "/app", URLS, 404),
+        ("/app/only", "", URLS, 404),
         # The root path is no part of the URL.
         ("/app/only", "/app", {"app/only": Echo}, 404),
         # A router at the root leaves unknown paths to Django.
@@ -77,7 +78,16 @@ async def get(
     ],
 )
 async def test_http(target: str, root_path: str, urls: Any, status: int):
-    assert (await get(target, get_asgi_application(urls), root_path))[0] == status
+    application = get_asgi_application(urls)
+    assert (await get(target, application, root_path))[0] == status
+    async with Peer(application, target, root_path=root_path) as peer:
+        is_websocket = (await peer.next())["type"] == "websocket.accept"
+    assert is_websocket == (status == 426 or target.endswith(("/both", "/slashed/")))
+
+
+async def test_a_websocket_is_below_the_root_path(application: Any):
+    async with Peer(application, "/only", root_path="/app") as peer:
+        assert (await peer.next())["type"] == "websocket.close"
 
 
 async def test_the_demand_to_upgrade(application: Any):
@@ -97,25 +107,6 @@ async def test_django_appends_the_slash_to_its_own_url(application: Any):
         assert (await get("/slashed", application))[0] == 426
 
 
-@pytest.mark.parametrize(
-    ("target", "root_path", "is_open"),
-    [
-        *((target, "", True) for target in ("/only", "/both", "/ws/a", "/slashed")),
-        ("/app/only", "/app", True),
-        ("/only", "/app", False),
-        ("/application/only", "/app", False),
-        ("/app/only", "", False),
-    ],
-)
-async def test_websockets(application: Any, target: str, root_path: str, is_open: bool):
-    async with Peer(application, target, root_path=root_path) as peer:
-        kind = (await peer.next())["type"]
-        assert kind == ("websocket.accept" if is_open else "websocket.close")
-        if is_open:
-            peer.push("hello")
-            assert (await peer.next())["text"] == "hello"
-
-
 @pytest.mark.parametrize("extensions", [{}, None, {"other": {}}])
 async def test_an_unknown_path_is_refused_with_one_line(
     application: Any, extensions: Any, caplog: pytest.LogCaptureFixture
@@ -125,25 +116,6 @@ async def test_an_unknown_path_is_refused_with_one_line(
     (record,) = caplog.records
     assert (record.name, record.levelname, record.exc_info) == ("panther_channels", "INFO", None)
     assert r"'/no\nwhere'" in record.getMessage()
-
-
-async def test_an_unknown_path_is_404_where_the_server_offers_it(application: Any):
-    async with Peer(application, "/nowhere", extensions=DENIAL) as peer:
-        start, body = await peer.next(), await peer.next()
-        assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
-        assert body["type"] == "websocket.http.response.body"
-        assert set(json.loads(body["body"])) == {"detail"}
-        peer.leave(1006)
-        peer.leave(1006)
-        assert await peer.ended() == []
-
-
-async def test_a_refused_client_that_stays_is_not_waited_for(
-    application: Any, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("panther_channels._socket.denial._LINGER", 0.01)
-    async with Peer(application, "/nowhere", extensions=DENIAL) as peer:
-        await asyncio.wait_for(peer.ended(), 1)
 
 
 async def test_a_refusal_in_process_takes_no_time(application: Any):
@@ -168,11 +140,9 @@ def test_a_mistake_is_told_at_the_start(urls: Any, text: str):
         get_asgi_application(urls)
 
 
-async def test_the_setting_is_the_default():
+async def test_no_urls_are_no_default():
     with override_settings(WS_URLS={"from/setting": Echo}):
-        application, empty = get_asgi_application(), get_asgi_application({})
-    async with WebsocketClient(application).connect("/from/setting"):
-        pass
+        empty = get_asgi_application({})
     with pytest.raises(HandshakeRejected):
         async with WebsocketClient(empty).connect("/from/setting"):
             pass

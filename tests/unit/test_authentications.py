@@ -3,7 +3,6 @@
 tests/integration/test_access.py has the table of who comes in.
 """
 
-import asyncio
 import threading
 import time
 from typing import Any
@@ -16,12 +15,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedSession
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.test import override_settings
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis
-from hypothesis import strategies as st
 from rest_framework.authentication import SessionAuthentication as DRFSession
-from rest_framework.authentication import TokenAuthentication
-from rest_framework.exceptions import AuthenticationFailed
 
 from panther_channels._process.logs import redact
 from panther_channels.authentications import (
@@ -37,7 +31,7 @@ from panther_channels.authentications import (
 from panther_channels.exceptions import AuthenticationAPIError
 from panther_channels.websocket import GenericWebsocket
 from tests.client import Closed, InProcess
-from tests.unit.peer import Peer, subclass
+from tests.unit.peer import subclass
 
 SIGNED = {"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}
 
@@ -152,31 +146,6 @@ async def test_names_of_one_s_own():
     assert redact("/ws?jwt=secret") == "/ws?jwt=***"
 
 
-async def test_what_is_left_to_the_others():
-    class Own(BaseAuthentication):
-        async def __call__(self, connection):
-            return "own" if connection.headers.authorization == "Own x" else None
-
-    async def everybody(connection):
-        return "everybody"
-
-    for order in ([Found, Own], [Own, Found]):
-        assert await first(order, headers={"authorization": "Own x"}) == '["own",false]'
-        assert await first(order) == '["None",false]'
-        assert await first(order, headers={"authorization": "Other x"}) == 401
-    assert await first([Found, everybody], headers=bearer("x")) == 401
-    assert await first([Found, everybody]) == '["everybody",false]'
-
-
-async def test_a_fresh_token():
-    async with InProcess(Who.as_asgi()) as connect:
-        ws = await connect("/", headers=bearer(token()))
-        await ws.receive()
-        for number in ("2", "3"):
-            assert await ws.ask(token(jti=number)) == number
-        assert await ws.ask(token(jti="4").encode()) == "4"
-
-
 OTHERS = [token(user_id="2"), token(token_type="refresh"), token(exp=1), token()[:-2]]
 
 
@@ -242,70 +211,3 @@ async def test_a_session_whose_key_was_rotated_is_left_as_it_is(monkeypatch: pyt
     with override_settings(SECRET_KEY_FALLBACKS=["old key " * 8], **SIGNED):
         assert await first(SessionAuthentication, headers=cookie) == '["alice",true]'
     assert changes == []
-
-
-async def test_the_loop_goes_on():
-    class Slow(Found):
-        def find_user(self, validated):
-            time.sleep(0.3)
-            return "slow"
-
-    ticks = 0
-
-    async def tick() -> None:
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    ticking = asyncio.create_task(tick())
-    assert await first(Slow, headers=bearer(token())) == '["slow",true]'
-    ticking.cancel()
-    assert ticks > 10
-
-
-class Unknown(TokenAuthentication):
-    """Looks at the header as Django REST framework does, and knows no token."""
-
-    def authenticate_credentials(self, key):
-        raise AuthenticationFailed("Invalid token.")
-
-
-CARRIERS: dict[str, Any] = {
-    "header": JWTAuthentication,
-    "query": QueryParamJWTAuthentication,
-    "cookie": CookieJWTAuthentication,
-    "subprotocol": SubprotocolJWTAuthentication,
-    "drf": DRFAuthentication(Unknown),
-    "session": SessionAuthentication,
-}
-SEGMENTS = [
-    *(b"eyJhbGciOiJIUzI1NiJ9", b"eyJhbGciOiJub25lIn0", b"e30", b"W10", b"bnVsbA"),
-    *(b"eyJhbGciOltdfQ", b"eyJhbGciOiJIUzI1NiIsImtpZCI6MX0"),
-    b"eyJhbGciOiJIUzI1NiIsImI2NCI6ZmFsc2UsImNyaXQiOlsiYjY0Il19",
-]
-SEGMENT = st.binary(max_size=30).map(jwt.utils.base64url_encode) | st.sampled_from(SEGMENTS)
-ANYTHING = st.one_of(
-    st.binary(max_size=60),
-    st.lists(SEGMENT, max_size=4).map(b".".join),
-    st.text(max_size=40).map(lambda text: text.encode(errors="replace")),
-)
-PREFIX = st.sampled_from([b"", b"Bearer ", b"Token ", b"access_token=", b"sessionid="])
-
-
-@pytest.mark.parametrize("carrier", CARRIERS)
-@hypothesis(max_examples=60, deadline=None, suppress_health_check=[*HealthCheck])
-@given(value=ANYTHING, prefix=PREFIX)
-async def test_no_bytes_make_a_traceback(carrier: str, value: bytes, prefix: bytes):
-    scope: dict[str, Any] = {
-        "headers": [(b"authorization", prefix + value), (b"cookie", prefix + value)],
-        "query_string": b"authorization=" + value,
-        "subprotocols": ["bearer", value.decode("latin-1")],
-        "extensions": {"websocket.http.response": {}},
-    }
-    application = subclass("Carried", Who, auth=CARRIERS[carrier]).as_asgi()
-    with override_settings(**SIGNED):
-        async with Peer(application, **scope) as peer:
-            message = await peer.next()
-    accepted = message["type"] == "websocket.accept"
-    assert accepted or message["status"] == 401, message

@@ -3,7 +3,6 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -85,14 +84,6 @@ def test_it_starts_nothing_before_its_first_use(background: Background):
     assert threading.active_count() == threads
 
 
-def test_it_does_not_wait_for_ever(background: Background, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_background, "LIMIT", 0.05)
-    endless = Endless()
-    with pytest.raises(TimeoutError, match=r"^Sending by Layer: no answer within 0.05 s\.$"):
-        background.run(endless(), "Sending by Layer")
-    assert endless.cancelled.wait(10)
-
-
 def test_ctrl_c_cancels(background: Background):
     caller, endless = threading.get_ident(), Endless()
 
@@ -161,79 +152,3 @@ def test_a_child_gives_its_parents_sockets_up(tmp_path: Path):
         with contextlib.suppress(OSError):
             os.fstat(descriptor)
             pytest.fail("what was closed is opened")
-
-
-FORK = """
-import asyncio, os, sys, threading
-from panther_channels._process.background import Background
-
-parents_loop = None
-
-class Peer(asyncio.Protocol):
-    def data_received(self, data):
-        received.set_result(data)
-
-async def open_connection():
-    global transport, received, parents_loop
-    parents_loop = parents_loop or asyncio.get_running_loop()
-    received = asyncio.get_running_loop().create_future()
-    transport, _ = await asyncio.get_running_loop().create_connection(Peer, *address)
-
-async def echo(data):
-    transport.write(data)
-    return await received
-
-async def hang_up():
-    transport.close()
-    await asyncio.sleep(0)
-
-def serve(listener):
-    for _ in range(2):
-        connection, _ = listener.accept()
-        threading.Thread(target=answer, args=(connection,), daemon=True).start()
-
-def answer(connection):
-    with connection:
-        while data := connection.recv(100):
-            connection.sendall(data)
-
-import socket
-listener = socket.create_server(("127.0.0.1", 0))
-address = listener.getsockname()
-threading.Thread(target=serve, args=(listener,), daemon=True).start()
-
-background = Background()
-background.run(open_connection(), "Connecting")
-before = background.run(asyncio.sleep(0, threading), "Looking")
-child = os.fork()
-if child == 0:
-    assert threading.active_count() == 1
-    parents_transport = transport
-    background.run(open_connection(), "Connecting")
-    assert threading.active_count() == 2
-    assert background.run(echo(b"child"), "Echo") == b"child"
-    # As the garbage collector may: the loop is no longer told that it is another thread's.
-    parents_loop.set_debug(False)
-    parents_transport.close()
-    background.run(hang_up(), "Closing")
-    sys.exit(5)
-_, status = os.waitpid(child, 0)
-assert os.waitstatus_to_exitcode(status) == 5, status
-assert background.run(echo(b"parent"), "Echo") == b"parent"
-
-background.run(hang_up(), "Closing")
-listener.close()
-print("done")
-"""
-
-
-def test_a_fork_leaves_each_its_own():
-    """The child ends, with all that it does at its exit, before its parent goes on."""
-    completed = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:.*fork", "-c", FORK],
-        capture_output=True,
-        timeout=30,
-        check=False,
-        text=True,
-    )
-    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "done\n", "")

@@ -136,8 +136,7 @@ async def opened(peer: Peer, *messages: str) -> list[dict[str, Any]]:
 async def test_no_hop_while_nothing_is_open(hops: list[object]):
     async with Peer(Asking.as_asgi()) as peer:
         await opened(peer, *map(str, range(50)))
-        peer.leave()
-        await peer.ended()
+        await peer.left()
     assert hops == []
 
 
@@ -168,8 +167,7 @@ async def test_closed_at_the_end(
     async with Peer(kind.as_asgi()) as peer:
         if messages:
             await opened(peer, *messages)
-            peer.leave()
-        await peer.ended()
+            await peer.left()
         # What a middleware has opened, after all is over, is closed a moment later.
         assert await closes_within(2.0) < 0.2 or middlewares
 
@@ -179,8 +177,7 @@ async def test_closed_after_a_database_error_in_an_event(caplog: pytest.LogCaptu
         assert (await opened(peer, "failing event"))[0]["code"] == 1011
         await asyncio.sleep(0)
         await closes_within(0.5)
-        peer.leave()
-        await peer.ended()
+        await peer.left()
     assert len(caplog.records) == 1
 
 
@@ -207,8 +204,7 @@ async def test_a_failing_clean_up_is_logged_and_refuses_nobody(
     async with Peer(Asking.as_asgi()) as peer:
         await opened(peer, "ask")
         monkeypatch.setattr(_database, "close_old_connections", failing)
-        peer.leave()
-        await peer.ended()
+        await peer.left()
     assert "could not be closed" in caplog.text
 
 

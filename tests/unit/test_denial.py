@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from panther_channels._socket import denial as _denial
-from panther_channels._socket.denial import deny, respond
+from panther_channels._socket.denial import deny
 
 EXTENSIONS: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 
@@ -39,13 +39,6 @@ async def test_a_response(detail: Any, status: int):
     }
     assert body["type"] == "websocket.http.response.body"
     assert json.loads(body["body"]) == {"detail": str(detail) if detail is object else detail}
-
-
-async def test_a_response_to_a_request():
-    sent = Sent()
-    await respond(sent, 426, "x", extra=((b"upgrade", b"websocket"),))
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    assert sent[0]["headers"][-1] == (b"upgrade", b"websocket")
 
 
 @pytest.mark.parametrize("scope", [{}, {"extensions": None}, {"extensions": {"other": {}}}])

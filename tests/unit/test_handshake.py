@@ -7,11 +7,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.db import connections
-from django.test import override_settings
 
 from panther_channels._handshake.questions import confirm
-from panther_channels.exceptions import AuthenticationAPIError, BaseError
-from panther_channels.middlewares import WebsocketMiddleware
+from panther_channels.exceptions import AuthenticationAPIError
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer, subclass
 
@@ -46,26 +44,6 @@ async def test_a_refusal_is_one_line_and_a_mistake_has_a_traceback(
     assert (record.levelname, record.exc_info is None) == (level, level == "INFO")
     assert "'/peer'" in record.getMessage()
     assert re.search(text, f"{record.getMessage()} {record.exc_info}")
-
-
-class Refusing(WebsocketMiddleware):
-    async def __call__(self, connection):
-        raise BaseError("not today", 4002)
-
-
-class Wrong(WebsocketMiddleware):
-    def __init__(self):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("middleware", "end"), [(Refusing, (4002, "not today")), (Wrong, (1011, ""))]
-)
-async def test_a_middleware_that_does_not_let_pass(middleware: Any, end: tuple[int, str]):
-    with override_settings(WS_MIDDLEWARES=[middleware]):
-        async with Peer(GenericWebsocket.as_asgi()) as peer:
-            (message,) = await peer.ended()
-    assert message == {"type": "websocket.close", "code": end[0], "reason": end[1]}
 
 
 @pytest.mark.django_db(transaction=True)

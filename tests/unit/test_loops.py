@@ -1,8 +1,6 @@
 """What there is one of for each event loop."""
 
 import asyncio
-import gc
-import weakref
 
 import pytest
 
@@ -23,17 +21,6 @@ def test_each_loop_has_its_own():
     assert first is again
     other, _ = asyncio.run(twice())
     assert other is not first
-
-
-def test_it_goes_with_its_loop():
-    of_loop = OnePerLoop(Thing)
-
-    async def once() -> weakref.ref[Thing]:
-        return weakref.ref(of_loop())
-
-    found = asyncio.run(once())
-    gc.collect()
-    assert found() is None
 
 
 def test_no_loop():

@@ -1,8 +1,6 @@
 """The monitoring, and who was accepted early; tests/contracts has the order of middlewares."""
 
 import asyncio
-import logging
-import re
 import time
 from typing import Any
 
@@ -12,63 +10,10 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from panther_channels.authentications import BaseAuthentication
-from panther_channels.middlewares import WebsocketMiddleware, WebsocketMonitoringMiddleware
+from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket, close_user_websockets
 from tests.client import Closed, InProcess
 from tests.unit.peer import subclass
-
-
-async def test_it_passes_the_connection_on_by_name_and_returns_it():
-    async def dispatch(*, connection):
-        return [connection]
-
-    connection: Any = object()
-    passed: Any = await WebsocketMiddleware(dispatch)(connection)
-    assert passed == [connection]
-
-
-class Echo(GenericWebsocket):
-    async def connect(self):
-        await self.accept()
-
-    async def receive(self, data: str | bytes):
-        if data == "raise":
-            raise RuntimeError
-        await self.send(data)
-        await self.send({"again": True})
-
-
-class Refusing(GenericWebsocket):
-    async def permissions(self, connection):
-        return False
-
-
-@pytest.mark.parametrize(
-    ("consumer", "frames", "path", "end"),
-    [
-        (Echo, ["x", "x", "x"], "/a", "Closed | 3 in | 6 out"),
-        (Echo, ["raise"], "/a", "Closed | 1 in | 0 out"),
-        (Refusing, [], "/a", "Rejected | 0 in | 0 out"),
-        (Echo, [], "/a%0AWS%20|%1b[2J", "Closed | 0 in | 0 out"),
-    ],
-)
-async def test_two_lines(
-    caplog: pytest.LogCaptureFixture, consumer: Any, frames: list[str], path: str, end: str
-):
-    caplog.set_level(logging.INFO, "panther_channels.monitoring")
-    with override_settings(WS_MIDDLEWARES=[WebsocketMonitoringMiddleware]):
-        async with InProcess(consumer.as_asgi()) as connect:
-            ws = await connect(path)
-            for frame in frames:
-                if await ws.ask(frame) == frame:
-                    await ws.receive()
-    found = [each for each in caplog.records if each.name == "panther_channels.monitoring"]
-    first, last = [re.sub(r"\d+\.\d{3}", "0.123", each.getMessage()) for each in found]
-    # A path makes no lines of its own.
-    shown = path.replace("%0A", r"\n").replace("%20", " ").replace("%1b", r"\x1b")
-    assert first == f"WS | {shown} | 127.0.0.1:50000 | - | Connected"
-    assert last == f"WS | {shown} | 127.0.0.1:50000 | 0.123 | {end}"
-    assert {each.levelno for each in found} == {logging.INFO}
 
 
 class Early(WebsocketMiddleware):

@@ -1,5 +1,4 @@
 import enum
-import functools
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date, datetime
@@ -8,14 +7,13 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from channels.generic.websocket import AsyncWebsocketConsumer
 from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
 
 from panther_channels._handshake.parameters import parameters
 from panther_channels.exceptions import InvalidPathVariableAPIError
-from panther_channels.websocket import GenericWebsocket, Websocket
+from panther_channels.websocket import GenericWebsocket
 from tests.names import name_of
 from tests.unit import postponed_annotations
 
@@ -43,13 +41,8 @@ def bind(consumer: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
     return parameters(consumer).bind(variables, consumer())
 
 
-# int, bool and str are in tests/contracts, where Panther is asked.
+# What is common is in tests/contracts, where Panther is asked.
 GOOD: list[tuple[Any, str, Any]] = [
-    (Any, "1", "1"),
-    (float, "1.5", 1.5),
-    (UUID, UUID_1, UUID(int=1)),
-    (UUID, UUID_1.replace("-", ""), UUID(int=1)),
-    (Decimal, "1.10", Decimal("1.10")),
     (Decimal, "1e400", Decimal("1e400")),
     (Decimal, "-1E+4299", Decimal("-1e4299")),
     (Decimal, "1e-4299", Decimal("1e-4299")),
@@ -59,11 +52,8 @@ GOOD: list[tuple[Any, str, Any]] = [
     (Decimal, "٣", Decimal(3)),
     (int, "9" * 4300, 10**4300 - 1),
     (float, "0." + "0" * 4000 + "1", 0.0),
-    (date, "2024-05-06", date(2024, 5, 6)),
-    (datetime, "2024-05-06T07:08:09", datetime(2024, 5, 6, 7, 8, 9)),
     (Colour, "7", Colour.NUMBER),
     (Literal["a", 5], "5", 5),
-    (int | None, "5", 5),
     (None | int, "5", 5),
     (Annotated[int, "a number"], "5", 5),
     (int | str, "5", "5"),
@@ -73,14 +63,10 @@ GOOD: list[tuple[Any, str, Any]] = [
     ("Colour", "red", Colour.RED),
 ]
 BAD: list[tuple[Any, str]] = [
-    (int, ""),
     (int, "9" * 5000),
-    (float, "a"),
     (float, "nan"),
     (float, "inf"),
     (float, "1e999"),
-    (UUID, "1"),
-    (Decimal, "a"),
     (Decimal, "NaN"),
     (Decimal, "sNaN"),
     (Decimal, "-Infinity"),
@@ -98,12 +84,7 @@ BAD: list[tuple[Any, str]] = [
     (date, "2024-05-06" + "0" * 4300),
     (UUID, "1" * 4300),
     (date, "2024-13-01"),
-    (date, "yesterday"),
-    (datetime, "noon"),
     (Colour, "RED"),
-    (Colour, "blue"),
-    (Literal["a", 5], "b"),
-    (int | None, "None"),
     (int | None, ""),
 ]
 ids = [f"{annotation!s:.40}-{value[:20]}" for annotation, value, _ in GOOD]
@@ -157,38 +138,12 @@ def test_nothing_annotated():
         parameters(Plain).check(["a"])
 
 
-def test_the_connection_is_passed_where_it_is_annotated():
-    class Own(GenericWebsocket):
-        async def connect(
-            self, base: Websocket, other: "GenericWebsocket", any_: AsyncWebsocketConsumer | None
-        ):
-            pass
-
-    own = Own()
-    arguments = parameters(Own).bind({}, own)
-    assert arguments == {"base": own, "other": own, "any_": own}
-    parameters(Own).check([])
-    with pytest.raises(ImproperlyConfigured, match="<base>"):
-        parameters(Own).check(["base"])
-
-
-def test_kwargs_take_what_is_left():
-    class Any_(GenericWebsocket):  # noqa: N801
-        async def connect(self, number: int, **kwargs: int) -> None:
-            pass
-
-    assert bind(Any_, {"number": "1", "word": "2"}) == {"number": 1, "word": "2"}
-    parameters(Any_).check(["number", "word"])
-
-
 def test_a_variable_that_connect_does_not_take_names_it_and_the_fix():
     consumer = taking(int)
     with pytest.raises(ImproperlyConfigured) as caught:
         parameters(consumer).check(["value", "word"])
-    text = str(caught.value)
-    assert "<word>" in text
-    assert "Taking.connect()" in text
-    assert "**kwargs" in text
+    for text in ("<word>", "Taking.connect()", "**kwargs"):
+        assert text in str(caught.value)
 
 
 def test_a_parameter_that_the_url_does_not_give():
@@ -207,41 +162,16 @@ def test_self_is_no_variable():
 
 
 def test_a_decorated_connect():
-    def decorated(connect):
-        @functools.wraps(connect)
-        async def wrapper(*args, **kwargs):
-            await connect(*args, **kwargs)
-
-        return wrapper
-
     class Decorated(GenericWebsocket):
-        @decorated
+        @postponed_annotations.decorated
         async def connect(self, number: "Colour"):
             pass
 
     assert bind(Decorated, {"number": "red"}) == {"number": Colour.RED}
 
 
-def test_an_inherited_connect_is_read_where_it_was_written():
-    class Child(postponed_annotations.Postponed):
-        pass
-
-    variables = {"number": "1", "key": UUID_1, "maybe": "0"}
-    child = Child()
-    assert parameters(Child).bind(variables, child) == {
-        "number": 1,
-        "key": UUID(int=1),
-        "maybe": False,
-        "connection": child,
-    }
-    parameters(Child).check(variables)
-
-
 def test_a_name_for_type_checkers_only_is_named():
     with pytest.raises(ImproperlyConfigured) as caught:
         parameters(postponed_annotations.Unresolvable)
-    text = str(caught.value)
-    assert "Unresolvable.connect()" in text
-    assert "`amount`" in text
-    assert "'OnlyForTypes'" in text
-    assert "TYPE_CHECKING" in text
+    for text in ("Unresolvable.connect()", "`amount`", "'OnlyForTypes'", "TYPE_CHECKING"):
+        assert text in str(caught.value)

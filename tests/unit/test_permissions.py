@@ -19,11 +19,6 @@ class No(BasePermission):
         return ""
 
 
-class Raises(BasePermission):
-    async def __call__(self, connection):
-        raise RuntimeError("raised")
-
-
 async def plain(connection):
     connection.asked.append("plain")
     return 1
@@ -76,25 +71,16 @@ COMBINED: list[tuple[Any, bool, str]] = [
     (No & Yes, False, "no"),
     (Yes | No, True, "yes"),
     (No | Yes, True, "no, yes"),
-    (No | No, False, "no, no"),
-    (~Yes, False, "yes"),
-    (~No, True, "no"),
     (~~Yes, True, "yes"),
     (~(Yes & No), True, "yes, no"),
     (~Yes | No, False, "yes, no"),
     (Yes & (No | Yes), True, "yes, no, yes"),
-    (Yes & No | Yes, True, "yes, no, yes"),
-    (Yes() & No, False, "yes, no"),
-    (Yes & No(), False, "yes, no"),
-    (Yes() | No(), True, "yes"),
+    (Yes() & No(), False, "yes, no"),
     (~No(), True, "no"),
     (plain & Yes, True, "plain, yes"),
-    (Yes & plain, True, "yes, plain"),
-    (plain | No, True, "plain"),
     (plain_no | No, False, "plain no, no"),
     (No | plain, True, "no, plain"),
     (Yes() & plain, True, "yes, plain"),
-    (plain & Yes(), True, "plain, yes"),
     (Yes & plain_no & Yes, False, "yes, plain no"),
 ]
 
@@ -104,12 +90,6 @@ async def test_combined(permission: Any, answer: bool, asked: str):
     connection = of(None)
     assert await permission(connection) is answer
     assert ", ".join(connection.asked) == asked
-
-
-@pytest.mark.parametrize("permission", [Raises & Yes, Raises | Yes, ~Raises, Yes & Raises])
-async def test_an_exception_comes_through(permission: Any):
-    with pytest.raises(RuntimeError, match="raised"):
-        await permission(of(None))
 
 
 def test_how_it_prints():

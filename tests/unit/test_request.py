@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from panther_channels._socket.request import Address, Headers, query_params
+from panther_channels._socket.request import Headers, query_params
 
 HEADERS = Headers(
     [
@@ -24,25 +24,15 @@ HEADERS = Headers(
 )
 
 
-@pytest.mark.parametrize("name", ["user-agent", "User-Agent", "user_agent", "USER_AGENT"])
-def test_by_item_attribute_and_in(name: str):
-    assert HEADERS[name] == "tests"
-    assert getattr(HEADERS, name) == "tests"
-    assert name in HEADERS
-
-
-def test_what_is_missing_or_empty_is_none():
-    assert HEADERS.origin is HEADERS["origin"] is HEADERS["x-empty"] is None
-    assert "origin" not in HEADERS
-    assert 3 not in HEADERS
-    assert "x-empty" in HEADERS
-
-
 def test_repeated_headers_are_joined():
     assert HEADERS.x_forwarded_for == "1.1.1.1,2.2.2.2"
     assert HEADERS.cookie == "a=1; b=2; c=x=y"
     assert list(HEADERS).count("x-forwarded-for") == 1
     assert len(HEADERS) == len(list(HEADERS)) == 9
+
+
+def test_what_is_no_cookie_is_left_out():
+    assert Headers([(b"cookie", b"novalue; a=1; ;")]).get_cookies() == {"a": "1"}
 
 
 def test_values_are_utf_8_or_latin_1():
@@ -62,42 +52,6 @@ def test_the_repr_hides_secrets():
     assert "a=1" not in repr(HEADERS)
 
 
-@pytest.mark.parametrize(
-    ("cookie", "expected"),
-    [
-        ("", {}),
-        ("a=1; b=2", {"a": "1", "b": "2"}),
-        ("a=1;b=2", {"a": "1", "b": "2"}),
-        ("a=1; a=2", {"a": "2"}),
-        ("token=a=b==", {"token": "a=b=="}),
-        ("novalue; a=1; ;", {"a": "1"}),
-        ('a="quoted"', {"a": '"quoted"'}),
-        ("a=", {"a": ""}),
-    ],
-)
-def test_cookies(cookie: str, expected: dict[str, str]):
-    assert Headers([(b"cookie", cookie.encode())]).get_cookies() == expected
-    assert Headers([]).get_cookies() == {}
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        (b"", {}),
-        (b"a=1&b=2", {"a": "1", "b": "2"}),
-        (b"a=1&a=2", {"a": "2"}),
-        (b"a=&b", {}),
-        (b"a=1+2%203", {"a": "1 2 3"}),
-        (b"a=%C3%A9", {"a": "é"}),
-        (b"a=%ff", {"a": "\ufffd"}),
-        (b"a=%zz", {"a": "%zz"}),
-        (b"\xff=\xff", {"\ufffd": "\ufffd"}),
-    ],
-)
-def test_query_params(query: bytes, expected: dict[str, str]):
-    assert query_params(query) == expected
-
-
 @given(st.lists(st.tuples(st.binary(), st.binary())), st.binary(), st.binary())
 def test_no_bytes_raise(pairs: list[tuple[bytes, bytes]], cookie: bytes, query: bytes):
     headers = Headers([*pairs, (b"cookie", cookie)])
@@ -107,9 +61,3 @@ def test_no_bytes_raise(pairs: list[tuple[bytes, bytes]], cookie: bytes, query: 
         assert name in repr(headers)
     for mapping in (headers.get_cookies(), query_params(query)):
         assert all(isinstance(item, str) for pair in mapping.items() for item in pair)
-
-
-def test_address():
-    address = Address("127.0.0.1", 8000)
-    assert (address.ip, address.port, str(address)) == ("127.0.0.1", 8000, "127.0.0.1:8000")
-    assert f"{Address('::1', 1)}" == "::1:1"

@@ -50,8 +50,7 @@ async def test_nothing_is_taken(caplog: pytest.LogCaptureFixture):
             await asyncio.sleep(0.005)
         assert time.monotonic() - started > 0.1
         assert await stuck.next() == CLOSE
-        stuck.leave(1013)
-        await stuck.ended()
+        await stuck.left(1013)
         assert stuck.journal == [1013]
         assert (slow.unread, slow.aborted) == (0, 0)
         slow.backlog = 0  # it has taken all
@@ -102,16 +101,14 @@ async def test_without_a_transport_it_is_closed_all_the_same(overflows: list[Any
         overflows[0]()
         assert await peer.next() == CLOSE
         overflows[0]()
-        peer.leave(1013)
-        assert await peer.ended() == []
+        assert await peer.left(1013) == []
 
 
 async def test_what_waits_after_the_end_is_dropped_in_the_end(layer: InMemoryChannelLayer):
     async with StuckPeer(Plain.as_asgi()) as stuck, StuckPeer(Plain.as_asgi()) as reading:
         for peer in (stuck, reading):
             await peer.accepted()
-            peer.leave()
-            await peer.ended()
+            await peer.left()
         reading.backlog = 0
         await until(lambda: stuck.aborted)
         await asyncio.sleep(0.05)

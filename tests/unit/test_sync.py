@@ -1,7 +1,6 @@
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -29,11 +28,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, dict[str, Any]]] = []
-        self.loops: list[asyncio.AbstractEventLoop] = []
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         self.sent.append((group, message))
-        self.loops.append(asyncio.get_running_loop())
 
     @property
     def said(self) -> list[Any]:
@@ -78,17 +75,6 @@ def test_it_is_called_as_its_async_twin(name: str):
     of_commit = [(each.name, each.default, each.kind) for each in parameters[-2:]]
     by_name = inspect.Parameter.KEYWORD_ONLY
     assert of_commit == [("on_commit", False, by_name), ("using", None, by_name)]
-
-
-def test_all_threads_share_one_event_loop(recorder: Recorder):
-    def send(number: int) -> None:
-        sync.send_message_to_websocket(ID, number)
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(send, range(20)))
-    send(20)
-    assert len(set(recorder.loops)) == 1
-    assert sorted(map(int, recorder.said)) == list(range(21))
 
 
 async def test_the_in_memory_layer_is_reached_on_the_loop_of_the_server(

@@ -5,9 +5,8 @@ import dataclasses
 import functools
 import inspect
 import re
-from abc import ABC
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import pytest
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -69,8 +68,8 @@ class Living(GenericWebsocket):
         await self.send(event["text"])
 
 
-async def lives(handler: Any, layer: InMemoryChannelLayer, **initkwargs: Any) -> Any:
-    """From the handshake to the end; returns what it did first."""
+async def lives(handler: Any, layer: InMemoryChannelLayer, **initkwargs: Any) -> None:
+    """From the handshake to the end."""
     async with Peer(handler.as_asgi(**initkwargs)) as peer:
         await peer.accepted()
         connection_id = (await peer.next())["text"]
@@ -83,10 +82,8 @@ async def lives(handler: Any, layer: InMemoryChannelLayer, **initkwargs: Any) ->
             assert (await peer.next())["text"] == ("text" if data == "text" else "[1]")
         await connections.close_websocket_connection(connection_id, 4001)
         assert (await peer.next())["code"] == 4001
-        peer.leave(4001)
-        assert await peer.ended() == []
+        assert await peer.left(4001) == []
         assert peer.journal[-2:] == ["task", (4001, 1, 5)]
-        return peer.journal
 
 
 class Rubbish:
@@ -153,29 +150,14 @@ def test_what_channels_has_and_nobody_calls_is_an_error(name: str):
     assert message.hint
 
 
-T = TypeVar("T")
-
-
 class Slots:
     __slots__ = ("room",)
-
-
-@dataclasses.dataclass
-class Fields:
-    room: str = "default"
-    size: int = 5
 
 
 class Cached:
     @functools.cached_property
     def room(self) -> str:
         return "cached"
-
-
-class Greeting(GenericWebsocket):
-    async def connect(self):
-        self.scope["journal"].append(type(self).__name__)
-        await super().connect()
 
 
 class Answering:
@@ -204,46 +186,21 @@ class IsData(Living):  # which has an __eq__(), and no __hash__()
     room: str = "field"
 
 
-class WithGeneric(Living, Generic[T]):
-    pass
-
-
-class Chained(Living, Greeting):
-    async def connect(self):
-        await Greeting.connect(self)
-        await super().connect()
-
-
 SHAPES: list[Any] = [
     WithoutSuper,
     WithSlots,
     IsData,
-    WithGeneric[int],
-    Chained,
-    *(type("After", (base, Living), {}) for base in (Fields, Cached, Answering, New)),
-    *(type("Before", (Living, base), {}) for base in (Fields, Cached, New, ABC)),
+    *(type("After", (base, Living), {}) for base in (Cached, Answering, New)),
+    *(type("Before", (Living, base), {}) for base in (Cached, New)),
 ]
 
 
 @pytest.mark.parametrize("handler", SHAPES)
 async def test_a_handler_of_any_shape(handler: Any, layer: InMemoryChannelLayer):
-    journal = await lives(handler, layer)
-    assert (journal[0] == "Chained") is (handler is Chained)
-
-
-@pytest.mark.parametrize("handler", [WithoutSuper, IsData])
-async def test_arguments_of_ones_own(handler: Any, layer: InMemoryChannelLayer):
-    await lives(handler, layer, room="a")
+    await lives(handler, layer, **({"room": "a"} if handler in {WithoutSuper, IsData} else {}))
 
 
 # What it has
-
-
-def test_before_anything_happened():
-    consumer = built()
-    assert (consumer.state, consumer.connection_id) == ("Connected", "")
-    assert (consumer.is_connected, consumer.is_rejected) == (False, False)
-    assert (consumer.user, consumer.auth, consumer.permissions) == (None, None, None)
 
 
 def test_what_a_server_does_not_tell():
@@ -260,64 +217,29 @@ class Accepting(GenericWebsocket):
         assert (self.is_connected, self.is_rejected, self.state) == (True, False, "Accepted")
 
 
-OFFERED = ["a", "b"]
 BAD = ["a\r\nx-evil: 1", "a\nb", "a\rb", "a\x00b"]
 
 
 @pytest.mark.parametrize(
     ("accept", "expected"),
     [
-        ({}, (None, [])),
-        ({"headers": {}}, (None, [])),
-        ({"headers": {"X-A": "1", "x-b": "é"}}, (None, [(b"x-a", b"1"), (b"x-b", b"\xe9")])),
-        ({"headers": [(b"X-A", b"1"), (b"x-a", b"2")]}, (None, [(b"x-a", b"1"), (b"x-a", b"2")])),
-        ({"headers": iter([(b"x", b"1")])}, (None, [(b"x", b"1")])),
-        ({"subprotocol": "b"}, ("b", [])),
-        ({"subprotocol": "other"}, None),
+        ({"headers": {"X-A": "1", "x-b": "é"}}, [(b"x-a", b"1"), (b"x-b", b"\xe9")]),
+        ({"headers": [(b"X-A", b"1"), (b"x-a", b"2")]}, [(b"x-a", b"1"), (b"x-a", b"2")]),
+        ({"headers": iter([(b"x", b"1")])}, [(b"x", b"1")]),
         # Not every server looks: what gets through is a header, or a body, of an attacker.
         *(({"headers": {"x-name": value}}, None) for value in BAD),
         *(({"headers": [(b"x-name", value.encode())]}, None) for value in BAD),
     ],
 )
 async def test_accept(accept: dict[str, Any], expected: Any, caplog: pytest.LogCaptureFixture):
-    async with Peer(Accepting.as_asgi(), accept=accept, subprotocols=OFFERED) as peer:
+    async with Peer(Accepting.as_asgi(), accept=accept) as peer:
         message = await peer.next()
         if expected is not None:
-            assert (message["subprotocol"], message["headers"]) == expected
+            assert message["headers"] == expected
             return
         assert message["type"] == "websocket.close"
         await peer.ended()
     assert "ValueError" in str(caplog.records[0].exc_info)
-    assert "token" not in caplog.text
-
-
-class Sending(GenericWebsocket):
-    async def connect(self):
-        await self.accept()
-        for value in self.scope["values"]:
-            await self.send(value)
-        await self.send()
-        await self.send(data="named")
-
-
-async def test_send():
-    values = ["", "a", b"", b"\xff", [1, "é"], 5, True, {}]
-    async with Peer(Sending.as_asgi(), values=values) as peer:
-        await peer.accepted()
-        sent = [await peer.next() for _ in range(10)]
-    assert [message["type"] for message in sent] == ["websocket.send"] * 10
-    assert [message.get("text", message.get("bytes")) for message in sent] == [
-        *("", "a", b"", b"\xff", '[1,"é"]', "5", "true", "{}", "null", "named"),
-    ]
-    # One of the two, as some servers look which key is there.
-    assert all(("text" in message) != ("bytes" in message) for message in sent)
-
-
-async def test_send_of_what_is_not_json_raises_in_the_caller(caplog: pytest.LogCaptureFixture):
-    async with Peer(Sending.as_asgi(), values=[object()]) as peer:
-        await peer.accepted()
-        assert (await peer.next())["code"] == 1011
-    assert "TypeError" in str(caplog.records[0].exc_info) or "not JSON" in caplog.text
 
 
 async def test_tasks_of_a_connection(caplog: pytest.LogCaptureFixture):
@@ -327,16 +249,13 @@ async def test_tasks_of_a_connection(caplog: pytest.LogCaptureFixture):
             await self.accept()
 
         async def receive(self, data: str | bytes):
-            self.create_task(self.fail() if data == "fail" else self.send("said"), name="own")
+            self.create_task(self.send("said"), name="own")
 
         async def sleep(self):
             try:
                 await asyncio.sleep(100)
             finally:
                 self.scope["journal"].append("ends")
-
-        async def fail(self):
-            raise ZeroDivisionError
 
         async def disconnect(self, code: int):
             with pytest.raises(WebsocketError, match="create_task"):
@@ -345,17 +264,11 @@ async def test_tasks_of_a_connection(caplog: pytest.LogCaptureFixture):
 
     async with Peer(Working.as_asgi()) as peer:
         await peer.accepted()
-        peer.push("fail")
         peer.push("say")
         assert (await peer.next())["text"] == "said"
         peer.failure = OSError("gone")
         peer.push("say")  # nobody's mistake
         await asyncio.sleep(0.05)
-        peer.leave(4001)
-        await peer.ended()
+        await peer.left(4001)
         assert peer.journal == ["ends", 4001]
-    (record,) = caplog.records
-    start, end = "WebSocket '/peer', connection ", "Working failed"
-    assert record.getMessage().startswith(start)
-    assert ": a task of " in record.getMessage()
-    assert record.getMessage().endswith(end)
+    assert caplog.records == []
