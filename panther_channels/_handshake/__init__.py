@@ -1,0 +1,1 @@
+"""Who may connect: origin, authentication and permissions, parameters of `connect()`."""

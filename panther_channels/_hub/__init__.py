@@ -1,0 +1,1 @@
+"""All connections of an event loop, what is checked on them, and questions to the others."""

@@ -1,0 +1,1 @@
+"""What a process has one of: its background loop, logs, database connections, per-loop objects."""
