@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 from panther_channels import conf
 from panther_channels._hub.addresses import user_group
 from panther_channels._hub.survey import LATE, survey
+from panther_channels._process.log_lines import Repeats
 from panther_channels._process.loops import OnePerLoop
 from panther_channels._socket.tasks import Tasks
 from panther_channels.exceptions import ThrottlingAPIError
 
-logger = logging.getLogger("panther_channels")
+_unkept = Repeats(logging.getLogger("panther_channels"), logging.ERROR, interval=10.0)
 
 _TOPIC = "limits"
 _PATIENCE = 0.2  # seconds that a connection waits for the answers of others
@@ -286,4 +287,5 @@ def _client(address: Sequence[Any] | None) -> str | None:
 
 
 def _failed(error: BaseException) -> None:
-    logger.error("A limit of connections could not be kept: %r", error)
+    # In an outage, all who come meet it, each in other words.
+    _unkept.add(type(error).__name__, f"A limit of connections could not be kept: {error!r}")

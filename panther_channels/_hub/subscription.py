@@ -58,6 +58,7 @@ class Subscription:
         self._groups: list[str] = []
         self._task: asyncio.Task[None] | None = None
         self._is_waiting = False  # the task, for the next event
+        self._is_draining = False
         self._has_left = False
 
     async def join(self, groups: Iterable[str]) -> None:
@@ -85,7 +86,8 @@ class Subscription:
         context = copy_context()  # not that of who happens to send
 
         def wake() -> None:
-            if self._task is None:
+            if not self._is_draining:
+                self._is_draining = True  # before it begins, which may be at once
                 self._task = asyncio.create_task(self._drain(handle, wanted), context=context)
 
         if not self._backplane.listen(self._name, wake):
@@ -132,7 +134,7 @@ class Subscription:
                     return
                 await handle(event)
         finally:
-            self._task = None
+            self._is_draining, self._task = False, None
 
     async def _pump(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]

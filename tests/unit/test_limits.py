@@ -1,6 +1,7 @@
 """How connections are limited, within a process and over several."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -161,18 +162,26 @@ async def test_a_late_answer_while_connect_is_busy(
 
 
 async def test_a_layer_that_fails(
-    processes: list[Process], visitor: Any, settings: Any, caplog: pytest.LogCaptureFixture
+    processes: list[Process],
+    visitor: Any,
+    settings: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(_limits._unkept, "_known", OrderedDict())
     settings.WS_MAX_CONNECTIONS_PER_CLIENT = 1
     processes[0].loses = failing
     with pytest.raises(ChannelLayerError):
         await visitor(0).come()
     settings.WS_CONNECTION_LIMIT_ACTION = "close_oldest"
-    first = visitor(0)
-    assert await first.come()
-    first.seat.open()
-    await until(lambda: "A limit of connections could not be kept" in caplog.text)
-    await first.leave()
+    several = [visitor(0) for _ in range(5)]
+    for each in several:
+        assert await each.come()
+        each.seat.open()
+    await until(lambda: not several[0].seat._seats.tasks._tasks)
+    assert caplog.text.count("A limit of connections could not be kept") == 1
+    for each in several:
+        await each.leave()
     processes[0].loses = lambda _event: False
     settings.WS_CONNECTION_LIMIT_ACTION = "refuse"
     await visitor(0).open()  # no seat is left

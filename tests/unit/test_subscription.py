@@ -71,6 +71,8 @@ def test_no_type_finds_a_method_of_ours():
 
 # Subscription
 
+_EAGER: Any = vars(asyncio).get("eager_task_factory")  # since Python 3.12
+
 
 class Listener:
     """Handles events into a list, for as long as `is_wanted`; stops in one that says so."""
@@ -259,6 +261,25 @@ async def test_a_layer_that_always_fails_is_not_asked_all_the_time(
             await asyncio.sleep(0)
         assert layer.failures["receive"] == 998
         layer.failures["receive"] = 0
+
+
+@pytest.mark.skipif(_EAGER is None, reason="this Python has no eager tasks")
+async def test_eager_tasks(folder: Path, listener: Listener):
+    """They may have ended before anybody knows them, and an event may send the next one."""
+    asyncio.get_running_loop().set_task_factory(_EAGER)
+    layer = LocalChannelLayer(directory=folder)
+    subscription = Subscription(layer, name := await layer.new_channel())
+
+    async def handle(event: Mapping[str, Any]) -> None:
+        if event["n"] == 1:
+            await layer.send(name, {"n": 2})
+        await listener.handle(event)
+
+    subscription.start(handle, lambda: True)
+    for number in (0, 1, 3):
+        await layer.send(name, {"n": number})
+    await until(lambda: listener.events == [0, 1, 2, 3])
+    await subscription.leave()
 
 
 async def test_too_many_bytes(folder: Path):

@@ -153,7 +153,7 @@ class Node:
         queue = self.channels.get(name)
         if queue is not None:
             queue.put(message)
-        for channel in self.groups.get(name, ()):
+        for channel in list(self.groups.get(name, ())):  # eager tasks may change it
             if (queue := self.channels.get(channel)) is not None:
                 queue.put(message)
 
