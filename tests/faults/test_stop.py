@@ -60,8 +60,7 @@ async def stop(server: Server, number: int = signal.SIGTERM) -> float:
 
 async def check_all_ended(server: Server, opened: list[Connection]) -> None:
     """All were closed in the same way, and have had their disconnect()."""
-    reason = "service restart" if server.name == "daphne" else ""
-    assert {await client.closed() for client in opened} == {(1012, reason)}
+    assert {await client.closed() for client in opened} == {(1012, "service restart")}
     assert server.log.count("disconnect called code=1012") == len(opened)
     assert "Traceback" not in server.log
 
