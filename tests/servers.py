@@ -244,25 +244,31 @@ class RedisServer(Process):
         return self._answer(b"PING\r\n") == b"+PONG\r\n"
 
 
-def manage(
+def python(
     *arguments: str,
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
-    timeout: float = 30.0,
+    before: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Runs a management command of tests/project, or of the settings in `env`."""
+    """Runs Python with tests/project, or the settings in `env`; `before` stands before it."""
+    known = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "tests.project.settings"}
     completed = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
+        [*before, sys.executable, *arguments],
         cwd=ROOT,
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.project.settings", **(env or {})},
+        env={**os.environ, **known, **(env or {})},
         input=stdin,
         capture_output=True,
-        timeout=timeout,
+        timeout=50,
         check=False,
     )
     return subprocess.CompletedProcess(
         completed.args, completed.returncode, completed.stdout.decode(), completed.stderr.decode()
     )
+
+
+def manage(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a management command."""
+    return python("manage.py", *arguments, **options)
 
 
 def with_settings(**settings: Any) -> dict[str, str]:
@@ -273,6 +279,15 @@ def with_settings(**settings: Any) -> dict[str, str]:
 def misbehaving(**settings: Any) -> dict[str, str]:
     """The same for the WebSockets of tests/faults."""
     return with_settings(WS_URLS="tests.faults.websockets.websocket_urls", **settings)
+
+
+def over_core(url: str, **config: Any) -> dict[str, str]:
+    """The same over channels_redis.core, set as it has to be but for `config`."""
+    # redis-py's default of 5 s is as long as this layer waits for a message.
+    hosts = [{"address": url, "socket_timeout": None}]
+    known = {"hosts": hosts, "capacity": 5000, **config}
+    layer = {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": known}
+    return with_settings(CHANNEL_LAYERS={"default": layer})
 
 
 def free_port() -> int:

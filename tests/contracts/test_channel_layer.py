@@ -189,15 +189,6 @@ async def test_messages_keep_their_order(layer: Any, receive: Receive):
     await is_in_order(layer, channel, layer, receive, 50)
 
 
-async def test_each_channel_gets_its_own(layer: Any, receive: Receive):
-    channels = [await layer.new_channel() for _ in range(5)]
-    receiving = [asyncio.create_task(receive(layer, channel)) for channel in channels]
-    for channel in reversed(channels):
-        await layer.send(channel, {"type": "yours", "channel": channel})
-    for channel, message in zip(channels, await asyncio.gather(*receiving), strict=True):
-        assert message == {"type": "yours", "channel": channel}
-
-
 async def test_another_layer_sends(make_layer: MakeLayer, receive: Receive):
     here, there = make_layer(), make_layer()
     await is_in_order(here, await here.new_channel(), there, receive, 50)
@@ -308,14 +299,6 @@ async def test_a_member_twice_gets_a_message_once(layer: Any, receive: Receive):
     await layer.group_send("one", {"type": "first"})
     await layer.group_send("one", LAST)
     assert [await receive(layer, channel) for _ in range(2)] == [{"type": "first"}, LAST]
-
-
-async def test_a_member_of_two_groups(layer: Any, receive: Receive):
-    channel = await member(layer, "one", "two")
-    await layer.group_discard("one", channel)
-    await layer.group_send("one", {"type": "lost"})
-    await layer.group_send("two", LAST)
-    assert await receive(layer, channel) == LAST
 
 
 async def test_who_left_gets_nothing(layer: Any, receive: Receive):

@@ -135,6 +135,7 @@ async def test_who_holds_up_the_event_loop(opened: Open, log: Log):
     assert str(log).count(ALARM) == 1
 
 
+@pytest.mark.parametrize("server_name", ["uvicorn"])
 async def test_a_suspended_process_is_nobodys_fault(hooks: Server, opened: Open, log: Log):
     client, _ = await opened("/blocking")
     await client.send("3.2")

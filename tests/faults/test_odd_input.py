@@ -27,7 +27,7 @@ from tests.client import Client, Connection
 from tests.conftest import StartRedis, StartServer
 from tests.faults import fuzz
 from tests.layers import default_layer
-from tests.servers import Server, ServerName, misbehaving
+from tests.servers import Server, ServerName, misbehaving, over_core
 from tests.wire import (
     CLOSE,
     CONTINUATION,
@@ -36,7 +36,6 @@ from tests.wire import (
     close,
     exchange,
     frame,
-    raw_client,
     request,
 )
 
@@ -200,13 +199,6 @@ def test_a_websocket_has_the_path_of_http(
     assert {target: pair for target, pair in found.items() if pair[0] != pair[1]} == {}
 
 
-def test_a_path_variable_has_its_whole_value(server: Server):
-    with raw_client(server, "/ws/describe/1/a;b=c%3bd%20;?e;f") as client:
-        described = json.loads(client.receive()[1])
-    assert described["path_variables"] == {"number": "1", "word": "a;b=c;d ;"}
-    assert described["path"] == "/ws/describe/1/a;b=c;d ;"
-
-
 async def tasks(server: Server) -> int:
     """How many there are, when one more connection is."""
     async with connect(f"{server.ws_url}/ws/tasks") as client:
@@ -328,7 +320,7 @@ async def test_events(
         env = {"REDIS_URL": url}
         layer = RedisChannelLayer(hosts=[url])
     if kind == "core":
-        env["DJANGO_SETTINGS_MODULE"] = "tests.integration.core_settings"
+        env = over_core(url)
         layer = core.RedisChannelLayer([{"address": url, "socket_timeout": None}])
     server = start_server(server_name, env=env)
     with default_layer(layer):
@@ -356,15 +348,6 @@ async def test_events(
         assert "ignored an event" in server.log
         is_quiet(server)
         await (layer.close_pools() if kind == "core" else layer.flush())
-
-
-async def test_strangers_at_the_socket_of_a_process(server: Server, folder: Path):
-    with default_layer(LocalChannelLayer(directory=f"{folder}/l")):
-        async with opened(server):
-            for path in Path(folder, "l").glob("panther-*"):  # noqa: ASYNC240 - a test
-                for data in (b"x", b"\xff" * 100, bytes(5), json.dumps({"a": 1}).encode()):
-                    await write_to(str(path), data)
-    assert not any(word in server.log for word in fuzz.HARM), server.log
 
 
 # FUZZ_SECONDS says for how long

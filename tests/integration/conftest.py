@@ -2,10 +2,7 @@
 
 import json
 import logging
-import os
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -23,11 +20,10 @@ from panther_channels.asgi import get_asgi_application
 from tests.client import Client, InProcess
 from tests.conftest import StartServer
 from tests.integration.access.site import Site
-from tests.servers import ROOT, SERVER_NAMES, Server, ServerName, with_settings
+from tests.servers import SERVER_NAMES, Server, ServerName, python, with_settings
 from tests.waiting import until
 
 SETTINGS = "tests.integration.access.settings"
-APPLICATION = "tests.integration.access.asgi:application"
 
 StartAccess = Callable[..., Server]
 RunScript = Callable[[Server, str], str]
@@ -38,7 +34,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The database with its users; at the end, no credential may be in a log of its servers."""
     database = str(tmp_path_factory.mktemp("access") / "db.sqlite3")
     seed = Path(__file__).parent / "access" / "seed.py"
-    found = Site(database, **json.loads(_python([str(seed)], {"TEST_DATABASE": database})))
+    done = python(str(seed), env={"DJANGO_SETTINGS_MODULE": SETTINGS, "TEST_DATABASE": database})
+    assert (done.returncode, done.stderr) == (0, "")
+    found = Site(database, **json.loads(done.stdout))
     yield found
     assert {server.log_path.name: found.leaks(server.log) for server in found.servers} == {
         server.log_path.name: [] for server in found.servers
@@ -55,7 +53,7 @@ def start_access(site: Site, shared_server: StartServer) -> StartAccess:
             "TEST_DATABASE": site.database,
             **with_settings(**settings),
         }
-        server = shared_server(name, APPLICATION, redis=True, env=environment, args=args)
+        server = shared_server(name, redis=True, env=environment, args=args)
         if server not in site.servers:
             site.servers.append(server)
         return server
@@ -148,24 +146,8 @@ def run_script() -> RunScript:
 
     def run(server: Server, code: str) -> str:
         script = f"import django\ndjango.setup()\n{code}"
-        return _python(["-W", "error", "-c", script], server.env)
+        done = python("-W", "error", "-c", script, env=server.env)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
 
     return run
-
-
-def _python(arguments: list[str], environment: dict[str, str]) -> str:
-    completed = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "DJANGO_SETTINGS_MODULE": SETTINGS,
-            **environment,
-        },
-        capture_output=True,
-        timeout=50,
-        check=False,
-    )
-    assert (completed.returncode, completed.stderr.decode()) == (0, "")
-    return completed.stdout.decode()

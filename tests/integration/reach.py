@@ -11,7 +11,6 @@ from panther_channels.websocket import send_message_to_websocket
 from tests.servers import Server
 
 SECONDS = 20.0
-CORE = "tests.integration.core_settings"
 
 Ids = dict[str, ClientConnection]
 

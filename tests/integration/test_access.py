@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.client import Client, Connection
 from tests.conftest import StartServer
 from tests.integration.access.site import BAD, Site, handshake, request
-from tests.integration.conftest import APPLICATION, Door, OpenDoor, StartAccess
+from tests.integration.conftest import Door, OpenDoor, StartAccess
 from tests.names import name_of
 from tests.servers import SERVER_NAMES, Server, ServerName
 
@@ -183,7 +183,7 @@ SIMPLE_JWT = {
         "rest_framework_simplejwt.tokens.AccessToken",
     ],
     "CHECK_REVOKE_TOKEN": True,
-    "USER_AUTHENTICATION_RULE": "tests.integration.access.rules.is_not_bob",
+    "USER_AUTHENTICATION_RULE": "tests.integration.access.settings.is_not_bob",
 }
 CUSTOM_BAD: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": "HS256"}, "[iI]nvalid"),
@@ -386,7 +386,7 @@ async def test_no_credential_in_a_verbose_log(
     custom = {"AUTH_HEADER_NAME": "HTTP_X_ACCESS_TOKEN"}
     args = {"uvicorn": ("--log-level", "trace"), "daphne": ("-v", "3")}[server_name]
     environment = start_access(server_name, SIMPLE_JWT=custom).env
-    server = start_server(server_name, APPLICATION, env=environment, args=args)
+    server = start_server(server_name, env=environment, args=args)
     alice = site.ids["alice"]
     async with Client(server) as connect:
         door = Door(connect, lambda: server.log)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.conftest import missing, unavailable
 from tests.integration.deployment import Logged, read
 from tests.integration.network import Network, NetworkError
-from tests.servers import ROOT
+from tests.servers import ROOT, manage
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("unmeasured")
@@ -77,17 +76,10 @@ class Hosts:
 
     async def command(self, *arguments: str) -> None:
         """Runs `manage.py websocket ...` on the host of Redis."""
-        command = (sys.executable, "manage.py", "websocket", *arguments)
-        done = await asyncio.to_thread(
-            subprocess.run,
-            self.network.command(OF_REDIS, *command),
-            cwd=ROOT,
-            env={**os.environ, **self.env},
-            capture_output=True,
-            timeout=30,
-            check=False,
-        )
-        assert (done.returncode, done.stderr.decode()) == (0, "")
+        words = ("websocket", *arguments)
+        before = self.network.command(OF_REDIS)
+        done = await asyncio.to_thread(manage, *words, env=self.env, before=before)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 async def received(client: ClientConnection) -> str:

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
 from panther_channels.websocket import send_message_to_websocket
 from tests.broker import Broker
 from tests.conftest import StartServer
-from tests.integration.reach import CORE, Ids, opened, received, until_reached
+from tests.integration.reach import Ids, opened, received, until_reached
 from tests.layers import close_layer, default_layer, redis_layer
-from tests.servers import SERVER_NAMES, Server, ServerName
+from tests.servers import SERVER_NAMES, Server, ServerName, over_core
 
 pytestmark = pytest.mark.usefixtures("unmeasured", "sender")
 
@@ -20,11 +21,10 @@ StartCore = Callable[..., Server]
 
 @pytest.fixture
 def start_core(start_server: StartServer, broker: Broker) -> StartCore:
-    """Starts a server over core and `broker`: `start_core("daphne", GROUP_EXPIRY="3")`."""
+    """Starts a server over core and `broker`: `start_core("daphne", group_expiry=3)`."""
 
-    def start(name: ServerName, **env: str) -> Server:
-        environment = {"DJANGO_SETTINGS_MODULE": CORE, "REDIS_URL": broker.url, **env}
-        return start_server(name, env=environment)
+    def start(name: ServerName, **config: Any) -> Server:
+        return start_server(name, env=over_core(broker.url, **config))
 
     return start
 
@@ -52,9 +52,11 @@ def survived(server: Server, ids: Ids) -> None:
     assert "The channel layer failed" in server.log
 
 
-async def test_as_the_documentation_of_channels_has_it(start_core: StartCore, clients):
+async def test_as_the_documentation_of_channels_has_it(
+    start_core: StartCore, broker: Broker, clients
+):
     """With redis-py 8 the layer raises every five seconds, whatever it is asked for."""
-    servers = [start_core(name, REDIS_DEFAULTS="1") for name in SERVER_NAMES]
+    servers = [start_core(name, hosts=[broker.url]) for name in SERVER_NAMES]
     ids = [await opened(clients, server, 5) for server in servers]
     await asyncio.sleep(6.5)  # what is tested is that time passes
     for opened_there in ids:
@@ -68,7 +70,7 @@ async def test_as_the_documentation_of_channels_has_it(start_core: StartCore, cl
 async def test_an_outage_that_empties_redis(
     start_core: StartCore, server_name: ServerName, broker: Broker, clients
 ):
-    server = start_core(server_name, GROUP_EXPIRY="9")
+    server = start_core(server_name, group_expiry=9)
     ids = await opened(clients, server, 20)
     await until_reached(ids)
     broker.kill()

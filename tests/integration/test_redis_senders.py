@@ -333,6 +333,19 @@ async def test_a_burst_waits_for_who_takes_it(layer: Any, broker: Broker, subscr
     assert found[0] > 0
 
 
+async def test_bursts_of_many(make_redis_layer: Any, broker: Broker, subscribe: Subscribe):
+    """As of many processes: Redis would cut the subscriber off at 32 MB."""
+    senders = [make_redis_layer() for _ in range(4)]
+    subscriber = subscribe(senders[0])
+    sending = asyncio.gather(*map(burst, senders))
+    await asyncio.gather(*map(until_held, senders))
+    assert pace._WAITING < broker.waiting() < 16_000_000
+    assert not sending.done()
+    await subscriber.read(len(senders) * COUNT * len(MB))
+    await asyncio.wait_for(sending, SECONDS)
+    assert "closed" not in broker.server.log  # "... for overcoming of output buffer limits"
+
+
 async def test_who_waits_too_long_is_told_and_the_next_goes_on(
     hasty: Any, broker: Broker, subscribe: Subscribe, caplog: pytest.LogCaptureFixture
 ):

@@ -1,11 +1,8 @@
 """Synchronous senders in processes of their own: threads, forks, and their ends."""
 
 import asyncio
-import os
 import re
 import socket
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +11,7 @@ import pytest
 
 from tests.client import Client, Connection
 from tests.conftest import StartServer
-from tests.servers import ROOT, Server, ServerName
+from tests.servers import Server, ServerName, python
 
 SETUP = """
 import asyncio, os, sys, threading
@@ -33,18 +30,9 @@ async def run(
     env: Mapping[str, str], code: str, *arguments: str, options: Sequence[str] = DEVELOPMENT
 ) -> str:
     """Runs a script that may leave nothing behind: not a warning, not a thread, not a socket."""
-    completed = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, *options, "-c", SETUP + code, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        timeout=50,
-        check=False,
-    )
-    said = SLOW.sub("", completed.stderr.decode())
-    assert (said, completed.returncode) == ("", 0)
-    return completed.stdout.decode()
+    done = await asyncio.to_thread(python, *options, "-c", SETUP + code, *arguments, env=env)
+    assert (SLOW.sub("", done.stderr), done.returncode) == ("", 0)
+    return done.stdout
 
 
 @pytest.fixture(params=[("daphne", "pubsub"), ("uvicorn", "local")])

@@ -16,7 +16,7 @@ from panther_channels._hub.addresses import user_group
 from tests.client import Client, Connection
 from tests.conftest import StartRedis, StartServer
 from tests.integration.access.site import Site
-from tests.integration.conftest import APPLICATION, RunScript, StartAccess
+from tests.integration.conftest import RunScript, StartAccess
 from tests.servers import Server, ServerName, suspended
 
 _numbers = itertools.count(1)
@@ -188,7 +188,7 @@ async def test_a_failing_layer_does_not_touch_the_database(
     start_access: StartAccess,
 ):
     environment = {**start_access(server_name).env, **failing}
-    server = start_server(server_name, APPLICATION, env=environment)
+    server = start_server(server_name, env=environment)
     for how in ("deactivate", "delete"):
         name, mark, start = f"going-{next(_numbers)}", server.mark(), time.monotonic()
         answer = await asyncio.to_thread(get, server, f"/go/{name}/{how}/")

@@ -86,11 +86,10 @@ class RaiseIn(GenericWebsocket):
 
 
 class Describe(GenericWebsocket):
-    """Sends its path and the variables in it."""
+    """Takes variables of its path."""
 
     async def connect(self, number: int, word: str):
         await self.accept()
-        await self.send({"path": self.path, "path_variables": self.path_variables})
 
 
 class Price(GenericWebsocket):

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import uvloop
-from channels.layers import get_channel_layer
 
 from panther_channels._hub.addresses import group_name, new_connection_id
 from panther_channels.layers import LocalChannelLayer
@@ -41,18 +40,6 @@ async def next_of(layer: LocalChannelLayer, channel: str) -> Any:
 
 def sockets(folder: Path) -> list[str]:
     return [file.name for file in folder.iterdir() if not file.name.startswith(".")]
-
-
-def test_as_a_setting(settings, folder):
-    settings.CHANNEL_LAYERS = {
-        "default": {
-            "BACKEND": "panther_channels.layers.LocalChannelLayer",
-            "CONFIG": {"directory": folder, "capacity": 5, "channel_capacity": {"big*": 7}},
-        }
-    }
-    layer = get_channel_layer()
-    assert (layer.get_capacity("c"), layer.get_capacity("bigger")) == (5, 7)
-    assert sockets(folder) == []
 
 
 def test_nothing_is_left_to_the_exit_before_there_is_a_layer(folder):

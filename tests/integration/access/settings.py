@@ -2,6 +2,7 @@
 
 import json
 import os
+from typing import Any
 
 from tests.project.settings import *  # noqa: F403
 
@@ -40,8 +41,13 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Signatures and password hashes are no subject here, and their cost would be.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
+
+def is_not_bob(user: Any) -> bool:
+    """A rule about whom a token may let in."""
+    return bool(user.is_active) and user.username != "bob"
+
+
 ROOT_URLCONF = "tests.integration.access.urls"
-ASGI_APPLICATION = "tests.integration.access.asgi.application"
 WS_URLS = "tests.integration.access.urls.websocket_urls"
 WS_AUTHENTICATION = "panther_channels.authentications.JWTAuthentication"
 WS_MIDDLEWARES = ["panther_channels.middlewares.WebsocketMonitoringMiddleware"]
