@@ -10,10 +10,21 @@ from django.contrib.auth.models import User
 from django.test import override_settings
 
 from panther_channels.authentications import BaseAuthentication
-from panther_channels.middlewares import WebsocketMiddleware
+from panther_channels.middlewares import WebsocketMiddleware, WebsocketMonitoringMiddleware
 from panther_channels.websocket import GenericWebsocket, close_user_websockets
 from tests.client import Closed, InProcess
 from tests.unit.peer import subclass
+
+
+@override_settings(WS_MIDDLEWARES=[WebsocketMonitoringMiddleware])
+async def test_a_path_makes_no_lines_of_its_own(caplog: pytest.LogCaptureFixture):
+    caplog.set_level("INFO", "panther_channels.monitoring")
+    async with InProcess(GenericWebsocket.as_asgi()) as connect:
+        await connect.status("/a%0AWS%20|%1b[2J")
+    lines = [each.getMessage() for each in caplog.records if each.name.endswith("monitoring")]
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(r"WS | /a\nWS |\x1b[2J | 127.0.0.1:50000 | ")
 
 
 class Early(WebsocketMiddleware):
