@@ -27,16 +27,16 @@ from panther_channels._handshake.questions import (
     offered_subprotocol,
 )
 from panther_channels._hub.addresses import group_name, new_connection_id, user_group
+from panther_channels._hub.connection_limits import Seat, take_seat
 from panther_channels._hub.delivery import EVENT_TYPE, close_event, find_channel_layer
 from panther_channels._hub.hook_limits import HANDLING, grace
 from panther_channels._hub.hub import hub
-from panther_channels._hub.limits import Seat, take_seat
-from panther_channels._hub.subscription import Subscription, event_handler, is_ours
+from panther_channels._hub.subscription import Subscription, event_handler, is_not_overridden
 from panther_channels._process import database, outage
 from panther_channels._process.log_lines import shown
 from panther_channels._socket import transport
 from panther_channels._socket.closing import (
-    OVERDUE,
+    HOOK_OVERDUE,
     RESTART,
     TOKEN_EXPIRED,
     TOO_MANY_CONNECTIONS,
@@ -141,7 +141,7 @@ class Connection(Socket):
                     logger.info("WebSocket %s was refused: %s.", shown(self.scope["path"]), what)
                 await self.end(Ending())
             if self.was_accepted:
-                await self._listen()
+                await self._receive_frames()
         except BaseException as error:  # noqa: BLE001 - what isn't of a hook is raised again
             await self._fail_or_raise(error)
         finally:
@@ -156,26 +156,26 @@ class Connection(Socket):
         self.authentication = await authenticate(handler, authentications)
         if self.state in _UNDECIDED:
             if (group := user_group(self.user)) is not None:
-                await self._attach()
+                await self._subscribe()
                 if self._subscription is not None:  # at once: permissions may take their time
                     await self._subscription.join([group])
             await authorize(handler)
         if self.state not in _UNDECIDED:
             return
         arguments = parameters(self._class).bind(handler.path_variables, handler)
-        await self._attach()
+        await self._subscribe()
         self._seat = await take_seat(
             self.user, self.scope.get("client"), handler.channel_layer, self._give_way
         )
         self._is_authorized = True
         if self.id:  # a middleware has accepted already
-            await self._admit()
-            self._open()
+            await self._join_groups()
+            self._start_hearing()
         if self.state in _UNDECIDED:
             with suppress(GoneError):  # its code is yet to be received
                 await handler.connect(**arguments)
 
-    async def _attach(self) -> None:
+    async def _subscribe(self) -> None:
         if self._is_attached:
             return
         self._is_attached = True
@@ -198,27 +198,27 @@ class Connection(Socket):
             raise self.illegal("accept() is legal once, and not after close()")
         self.id = new_connection_id(self.handler.channel_layer or _find_layer())
         try:
-            await self._attach()
+            await self._subscribe()
             if self._subscription is not None:
                 # Before the client can know that it is open: no outside send comes too early.
                 await self._subscription.join([group_name(self.id)])
             if self._is_authorized:
-                await self._admit()
+                await self._join_groups()
             await self.accept(message)
         except BaseException:
             self.id = ""  # and accept() may be tried again
             raise
         if self._is_authorized:
-            self._open()
+            self._start_hearing()
 
-    async def _admit(self) -> None:
+    async def _join_groups(self) -> None:
         if self.handler.groups and self._subscription is not None:
             await self._subscription.join(self.handler.groups)
         if self.user is not None:
             # What happened before the connection was in the user's group has reached nobody.
             await confirm(self.user)
 
-    def _open(self) -> None:
+    def _start_hearing(self) -> None:
         """Hear what comes from outside, which is for those alone who may."""
         if self._subscription is not None:
             self._subscription.start(self._on_event, lambda: self.state is OPEN)
@@ -226,7 +226,7 @@ class Connection(Socket):
             self._seat.open()
         self.expire_with_token()
 
-    async def _listen(self) -> None:
+    async def _receive_frames(self) -> None:
         handler, use = self.handler, database.use
         handle = handler.receive
         self.handled = 0
@@ -260,7 +260,7 @@ class Connection(Socket):
 
     async def _finish(self) -> None:
         found = hub()
-        found.expire_never(self)
+        found.forget_token(self)
         found.slow_clients.leave(self)
         subscription, self._subscription = self._subscription, None
         seat, self._seat = self._seat, None
@@ -315,7 +315,7 @@ class Connection(Socket):
             is_close, is_json, data = "close" in event, False, None
             if is_close:
                 check_close(event["code"], event["close"])
-            elif is_json := "json" in event and is_ours(self._class, "send"):
+            elif is_json := "json" in event and is_not_overridden(self._class, "send"):
                 data = checked_text(event["json"])
             else:
                 data = from_event(event)
@@ -353,7 +353,7 @@ class Connection(Socket):
         if is_wanted or conf.close_on_token_expiry():
             deadline = getattr(self.authentication, "expires_at", expiry_of)(token)
             if deadline is not None:
-                hub().expire_at(self, deadline, lambda: self._dismiss(TOKEN_EXPIRED))
+                hub().expire_token_at(self, deadline, lambda: self._dismiss(TOKEN_EXPIRED))
 
     def create_task(
         self, coroutine: Coroutine[Any, Any, Any], name: str | None
@@ -384,7 +384,7 @@ class Connection(Socket):
             is_overdue = hub().has_cut_off(self)
             if is_overdue or task is None or task.cancelling():
                 await self.look_for_the_end()
-                await self.end(OVERDUE if is_overdue else RESTART)
+                await self.end(HOOK_OVERDUE if is_overdue else RESTART)
                 if is_overdue:
                     return
                 raise error

@@ -21,7 +21,7 @@ from panther_channels._handshake.questions import (
     problem_with_question,
     questions,
 )
-from panther_channels._hub.subscription import is_ours
+from panther_channels._hub.subscription import is_not_overridden
 from panther_channels.authentications import (
     CookieJWTAuthentication,
     QueryParamJWTAuthentication,
@@ -233,7 +233,7 @@ def check_overrides(**_kwargs: Any) -> list[CheckMessage]:
         )
         for consumer in _consumers()
         for name, instead in _UNUSED.items()
-        if not is_ours(consumer, name)
+        if not is_not_overridden(consumer, name)
     ]
 
 

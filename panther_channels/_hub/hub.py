@@ -120,13 +120,13 @@ class Hub:
         if (limits := self._limits.get(socket)) is not None:
             limits.close()
 
-    def expire_at(self, socket: Socket, deadline: float, expire: _Expire) -> None:
+    def expire_token_at(self, socket: Socket, deadline: float, expire: _Expire) -> None:
         """Call ``expire()`` in a task at a time in seconds since the epoch, instead of before."""
         self._expiries[socket] = (deadline, expire)
         if deadline < self._next_expiry:
             self._next_expiry = deadline
 
-    def expire_never(self, socket: Socket) -> None:
+    def forget_token(self, socket: Socket) -> None:
         """Forget its deadline, if there is one."""
         self._expiries.pop(socket, None)
 

@@ -21,7 +21,7 @@ _MANY = 1000  # messages in a row that can't be read: it is the layer that fails
 
 
 @lru_cache(maxsize=256)
-def is_ours(consumer: Any, name: str) -> bool:
+def is_not_overridden(consumer: Any, name: str) -> bool:
     """Whether a class has a method from this package, Channels or Python, not its own."""
     definer = next((base for base in consumer.__mro__ if name in vars(base)), object)
     return definer.__module__.partition(".")[0] in {"panther_channels", "channels", "builtins"}
@@ -36,7 +36,7 @@ def event_handler(consumer: Any, event_type: str) -> str | None:
     """
     name = event_type.replace(".", "_")
     if name.startswith("_") or any(
-        name in vars(base) for base in consumer.__mro__ if is_ours(base, "__module__")
+        name in vars(base) for base in consumer.__mro__ if is_not_overridden(base, "__module__")
     ):
         return None
     return name if iscoroutinefunction(getattr(consumer, name, None)) else None

@@ -30,7 +30,7 @@ TOO_MANY_CONNECTIONS = Ending(reason="too many connections")
 USER_DEACTIVATED = Ending(reason="user deactivated")
 USER_DELETED = Ending(reason="user deleted")
 RESTART = Ending(status.WS_1012_SERVICE_RESTART, "service restart")
-OVERDUE = Ending(
+HOOK_OVERDUE = Ending(
     status.WS_1013_TRY_AGAIN_LATER,
     status=status.HTTP_503_SERVICE_UNAVAILABLE,
     detail="Service Unavailable",

@@ -51,7 +51,7 @@ class ReadingAhead:
             self._socket.receive = self._receive
             return await self._receive()
         message = self._ahead.popleft().result()
-        self._size -= _size_of(message)
+        self._size -= _cost_of(message)
         return message
 
     def close(self) -> None:
@@ -68,12 +68,12 @@ class ReadingAhead:
         if future.exception() is not None:  # for whoever receives it
             return
         message = future.result()
-        self._size += _size_of(message)
+        self._size += _cost_of(message)
         if message["type"] != "websocket.receive":
             self.end = message
         elif not self._is_awaited:
             self.go_on()
 
 
-def _size_of(message: Message) -> int:
+def _cost_of(message: Message) -> int:
     return len(message.get("text") or message.get("bytes") or "") + _OVERHEAD

@@ -31,7 +31,7 @@ from panther_channels.authentications import (
 from panther_channels.exceptions import AuthenticationAPIError
 from panther_channels.websocket import GenericWebsocket
 from tests.client import Closed, InProcess
-from tests.unit.peer import subclass
+from tests.unit.peer import DENIAL, Peer, subclass
 
 SIGNED = {"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}
 
@@ -182,6 +182,12 @@ async def test_an_adapter_shows_the_request():
     headers = {"x-one": "1", "cookie": "b=2", "x_two": "2"}
     seen = await first(DRFAuthentication(Look), "/p/q?a=0", headers=headers)
     assert seen == '["/p/q-0-1-2-None",false]'
+
+
+async def test_bytes_that_an_adapter_cannot_read_are_no_mistake():
+    application = subclass("WithDRF", Who, auth=DRFAuthentication(DRFSession)).as_asgi()
+    async with Peer(application, query_string=b"\x80", extensions=DENIAL) as peer:
+        assert (await peer.next())["status"] == 401
 
 
 async def test_a_user_id_that_the_model_takes_for_no_id(monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@ import contextlib
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -152,3 +153,25 @@ def test_a_child_gives_its_parents_sockets_up(tmp_path: Path):
         with contextlib.suppress(OSError):
             os.fstat(descriptor)
             pytest.fail("what was closed is opened")
+
+
+def test_a_forked_child_starts_anew_without_its_parents_sockets(background: Background):
+    ours, theirs = socket.socketpair()
+
+    async def watch() -> None:
+        asyncio.get_running_loop().add_reader(ours, print)
+
+    async def leave() -> None:
+        asyncio.get_running_loop().remove_reader(ours)
+
+    with ours, theirs:
+        background.run(watch(), "Watching")
+        child = os.fork()
+        if child == 0:
+            try:
+                is_socket = stat.S_ISSOCK(os.fstat(ours.fileno()).st_mode)
+                os._exit(5 if background.run(asyncio.sleep(0, not is_socket), "Again") else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        background.run(leave(), "Leaving")

@@ -134,3 +134,17 @@ async def test_a_crowd(size: int, some: int):
         assert not channels.is_crowded("c")
         channels.put("c", b"x" * size)
     assert channels.is_crowded("c")
+
+
+async def test_who_waits_or_listens_still_does_after_a_flush():
+    channels, _ = build()
+    calls: list[int] = []
+    channels.listen("d", lambda: calls.append(1))
+    receiving = asyncio.ensure_future(channels.receive("c"))
+    await asyncio.sleep(0)
+    channels.flush()
+    await asyncio.sleep(0)
+    for channel in ("c", "d"):
+        channels.put(channel, b"1")
+    assert await receiving == b"1"
+    assert calls == [1]

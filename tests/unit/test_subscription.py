@@ -9,7 +9,7 @@ from channels.layers import InMemoryChannelLayer
 from cryptography.fernet import InvalidToken
 
 from panther_channels._hub import subscription as _subscription
-from panther_channels._hub.subscription import Subscription, event_handler, is_ours
+from panther_channels._hub.subscription import Subscription, event_handler, is_not_overridden
 from panther_channels.layers import LocalChannelLayer
 from panther_channels.websocket import GenericWebsocket, Websocket
 from tests.waiting import until
@@ -43,8 +43,8 @@ class Child(Chat):
 
 @pytest.mark.parametrize(("name", "ours"), [("send", False), ("close", True), ("join", False)])
 def test_is_ours(name: str, ours: bool):
-    assert is_ours(Chat, name) is is_ours(Child, name) is ours
-    assert is_ours(GenericWebsocket, "send")
+    assert is_not_overridden(Chat, name) is is_not_overridden(Child, name) is ours
+    assert is_not_overridden(GenericWebsocket, "send")
 
 
 @pytest.mark.parametrize("consumer", [Chat, Child])

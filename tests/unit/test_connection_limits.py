@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from channels.layers import InMemoryChannelLayer
 
-from panther_channels._hub import limits as _limits
-from panther_channels._hub.limits import Holder, take_seat
+from panther_channels._hub import connection_limits as _limits
+from panther_channels._hub.connection_limits import Holder, take_seat
 from panther_channels.exceptions import ChannelLayerError, ThrottlingAPIError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
