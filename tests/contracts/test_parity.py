@@ -37,7 +37,6 @@ async def test_only_meant_failures_have_a_traceback(
     await play_on(server, SCENARIOS["an_exception_in_receive"])
     server.wait_log(r": meant: receive$", since=mark)
     assert server.log.count("Traceback (most recent call last)", mark) == 1  # none of the server's
-    assert server.log.count("ERROR", mark) == server.log.count("ERROR panther_channels", mark) == 1
 
     errors = [match["error"] for match in _TRACEBACK.finditer(server.log)]
     assert len(errors) == server.log.count("Traceback (most recent call last)")

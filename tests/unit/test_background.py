@@ -155,6 +155,7 @@ def test_a_child_gives_its_parents_sockets_up(tmp_path: Path):
             pytest.fail("what was closed is opened")
 
 
+@pytest.mark.filterwarnings("ignore:.*fork")  # Python 3.12 says so of every one beside a thread
 def test_a_forked_child_starts_anew_without_its_parents_sockets(background: Background):
     ours, theirs = socket.socketpair()
 
