@@ -168,11 +168,11 @@ async def test_a_killed_process_costs_the_others_nothing(
     for position, connection_id in enumerate(survivors):
         expected = [f"script:{number}" for number in range(position, 8_000, 40)]
         assert clients.received[connection_id] == expected
-    assert len(before & set(sockets(folder))) == 3
     for client in doomed:
         client.transport.abort()
-    # Whoever comes next needs nobody to tell it.
+    # Whoever comes next needs nobody to tell it, and clears up, if no send has met the dead one.
     late = await clients.open(start_server(server_name, env=environment).ws_url)
+    assert len(before & set(sockets(folder))) == 3
     await send(environment, "script", "late", 1, [late])
     await clients.wait_for(6_001)
 
