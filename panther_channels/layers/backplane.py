@@ -35,6 +35,11 @@ def node_of(group: str) -> str | None:
     return None if found is None else found[1]
 
 
+def owner_of(channel: str) -> str:
+    """The node that has a channel of a layer of ours, by its name: ``specific.<node>!<random>``."""
+    return channel.partition("!")[0].rpartition(".")[2]
+
+
 class Nodes(NamedTuple):
     """Whom a question to a group will reach: as far as is known, which may be not at all."""
 

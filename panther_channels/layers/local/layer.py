@@ -13,7 +13,7 @@ from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
 from panther_channels._process.loops import OnePerLoop
-from panther_channels.layers.backplane import Backplane, Nodes, node_of
+from panther_channels.layers.backplane import Backplane, Nodes, node_of, owner_of
 from panther_channels.layers.local.channels import Channels
 from panther_channels.layers.local.directory import Directory
 from panther_channels.layers.local.frames import Kind, encode, pack, unpack
@@ -91,7 +91,7 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         """
         self._require_own_kind(channel)
         node, payload = self._nodes(), pack(message)
-        if (owner := _owner(channel)) != node.name:
+        if (owner := owner_of(channel)) != node.name:
             await node.peers.post(owner, encode(Kind.SEND, channel, payload))
         elif not node.channels.put(channel, payload):
             raise ChannelFull(channel)
@@ -104,7 +104,7 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             TypeError: the name is none.
         """
         node = self._nodes()
-        if "!" not in channel or _owner(channel) != node.name:
+        if "!" not in channel or owner_of(channel) != node.name:
             self._require_own_kind(channel)
             raise ValueError(f"{channel!r} belongs to another process or event loop.")
         return unpack(await node.channels.receive(channel))
@@ -141,7 +141,7 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             TypeError: a name is none.
         """
         owner = node_of(group) if isinstance(group, str) else None
-        if owner is not None and owner != _owner(channel):
+        if owner is not None and owner != owner_of(channel):
             raise ValueError(
                 f"{group!r} is the group of a connection, and {channel!r} is none of its process: "
                 "give a group of your own another name."
@@ -174,7 +174,7 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         self.require_valid_group_name(group)
         self._require_own_kind(channel)
         node = self._nodes()
-        if (owner := _owner(channel)) != node.name:
+        if (owner := owner_of(channel)) != node.name:
             await node.peers.post(owner, encode(kind, channel, group.encode()))
         elif kind is Kind.GROUP_ADD:
             node.channels.group_add(group, channel)
@@ -208,10 +208,6 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
     def _forked(self) -> None:
         for _loop, node in self._nodes.pop_all():
             node.abandon()
-
-
-def _owner(channel: str) -> str:
-    return channel.partition("!")[0].rpartition(".")[2]
 
 
 def _call_before_close(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -6,14 +6,12 @@ from typing import Any
 
 from channels_redis.utils import _consistent_hash
 
+from panther_channels.layers.backplane import node_of, owner_of
 from panther_channels.layers.redis.frames import pack, unpack
 from panther_channels.layers.redis.queue import Queue
 from panther_channels.layers.redis.shard import Shard
 
 logger = logging.getLogger("panther_channels")
-
-_CONNECTION = "connection."
-_LENGTH = len(_CONNECTION) + 32
 
 
 class Node:
@@ -52,7 +50,7 @@ class Node:
     async def send(self, channel: str, payload: bytes) -> None:
         """Send to a channel of whatever process."""
         if "!" in channel:
-            await self._post(_node_of(channel), channel, payload)
+            await self._post(owner_of(channel), channel, payload)
         else:
             await self._publish(self._shared + channel, payload)
 
@@ -79,19 +77,20 @@ class Node:
         """Make one of the channels here a member of a group."""
         if channel not in self.channels:
             raise ValueError(f"{channel!r} is no channel of this process and event loop.")
-        if _is_of_connection(group):
-            if group[len(_CONNECTION) :][:8] != self.name:
-                raise ValueError(f"{group!r} belongs to another process or event loop.")
-            self.groups.setdefault(group, {})[channel] = None
-            await self._be_reachable()
-        else:
+        owner = node_of(group)
+        if owner is None:
             address = self._address_of_group(group)
             self.groups.setdefault(address, {})[channel] = None
             await self._shard(address).subscribe(address)
+        elif owner == self.name:
+            self.groups.setdefault(group, {})[channel] = None
+            await self._be_reachable()
+        else:
+            raise ValueError(f"{group!r} belongs to another process or event loop.")
 
     def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group."""
-        address = group if _is_of_connection(group) else self._address_of_group(group)
+        address = group if node_of(group) else self._address_of_group(group)
         members = self.groups.get(address, {})
         if channel in members:
             del members[channel]
@@ -102,17 +101,15 @@ class Node:
 
     async def group_send(self, group: str, payload: bytes) -> None:
         """Send to all members of a group, in whatever process."""
-        if _is_of_connection(group):
-            await self._post(group[len(_CONNECTION) :][:8], group, payload)
-        else:
+        if (owner := node_of(group)) is None:
             await self._publish(self._address_of_group(group), payload)
+        else:
+            await self._post(owner, group, payload)
 
     async def subscribers(self, group: str) -> int:
         """How many event loops have members of a group; of that of a connection, one or none."""
-        if _is_of_connection(group):
-            address = self._address_of(group[len(_CONNECTION) :][:8])
-        else:
-            address = self._address_of_group(group)
+        owner = node_of(group)
+        address = self._address_of_group(group) if owner is None else self._address_of(owner)
         return await self._shard(address).subscribers(address)
 
     async def flush(self) -> None:
@@ -129,7 +126,7 @@ class Node:
     async def _open(self, channel: str) -> None:
         if "!" not in channel:
             await self._shard(self._shared + channel).subscribe(self._shared + channel)
-        elif _node_of(channel) == self.name:  # as it is after flush()
+        elif owner_of(channel) == self.name:  # as it is after flush()
             await self._be_reachable()
         else:
             raise ValueError(f"{channel!r} belongs to another process or event loop.")
@@ -166,11 +163,3 @@ class Node:
 
     def _address_of_group(self, group: str) -> str:
         return f"{self._prefix}__group__{group}"
-
-
-def _is_of_connection(group: str) -> bool:
-    return len(group) == _LENGTH and group.startswith(_CONNECTION)
-
-
-def _node_of(channel: str) -> str:
-    return channel.partition("!")[0].rpartition(".")[2]
