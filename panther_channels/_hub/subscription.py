@@ -139,13 +139,12 @@ class Subscription:
     async def _pump(
         self, handle: Callable[[Mapping[str, Any]], Awaitable[None]], wanted: Callable[[], bool]
     ) -> None:
-        receive = self._backplane.receive  # which a layer of Redis makes anew at every look
         again_at = 0.0  # a single failure costs no time: messages may be waiting
         odd = 0
         while wanted() and not self._has_left:
             self._is_waiting = True
             try:
-                event = await receive(self._name)
+                event = await self._backplane.receive(self._name)
             except Exception as error:  # noqa: BLE001 - it ends no connection, whatever it was
                 if is_of_one_message(error) and odd < _MANY:  # the next one may be there already
                     odd += 1
