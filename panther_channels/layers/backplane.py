@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from channels.exceptions import ChannelFull
 from channels.layers import InMemoryChannelLayer
 
 from panther_channels._process.loops import OnePerLoop
@@ -24,9 +25,22 @@ _RETRY = 10.0  # seconds at most until another attempt to renew them
 _LARGEST = 16 * 1024 * 1024 - 1024  # bytes: of the local layer's frames, less what is around them
 _LARGEST_OVER_REDIS = 1024 * 1024
 
+#: The group of all connections.
+EVERYBODY = "panther_channels.everybody"
+
 _GROUP_OF_ONE = re.compile(r"connection\.([0-9a-f]{8})[0-9a-f]{24}", re.ASCII)
 
 _node = OnePerLoop(lambda: secrets.token_hex(4))
+
+
+def group_of_connection(connection_id: str) -> str:
+    """The group of one connection."""
+    return f"connection.{connection_id}"
+
+
+def group_of_node(node: str, number: int) -> str:
+    """A group that layers of ours take for that of a connection, and hand to its node alone."""
+    return group_of_connection(f"{node}{number:024}")
 
 
 def node_of(group: str) -> str | None:
@@ -58,11 +72,16 @@ class Backplane:
             limit would cost another timer for every message.
         largest_message: bytes of a message that may be sent without harm to others.
         is_in_memory: whether it reaches one process alone, and there belongs to one event loop.
+        names_all: whether :meth:`nodes` names all event loops that listen, be they members or not.
+        ends_with_its_loop: whether who listens needs no task, and need not stop before the end of
+            the event loop.
     """
 
     longest_wait = math.inf
     largest_message = _LARGEST
     is_in_memory = False
+    names_all = False
+    ends_with_its_loop = False
 
     if TYPE_CHECKING:  # of Channels' class, which these must not hide
 
@@ -85,33 +104,136 @@ class Backplane:
         """Whom a message to a group will reach, the running event loop among them."""
         return Nodes()
 
-    def bound_channel(self, channel: str, limit: int, overflow: Callable[[], None]) -> None:
-        """Call ``overflow()`` once when more bytes wait in a channel, and drop what comes then.
+    async def all_nodes(self) -> frozenset[str]:
+        """Whoever listens at anything, where :meth:`nodes` has only a number and this is known."""
+        return frozenset()
+
+    async def send_to_node(self, group: str, message: dict[str, Any]) -> bool:
+        """Send to a group that belongs to one event loop; whether that is there, or may be."""
+        await self.group_send(group, message)
+        return True
+
+    async def send_here(self, channels: list[str], message: dict[str, Any]) -> list[str]:
+        """Put a message into channels of this event loop; those that have no room for it."""
+        full = []
+        for channel in channels:
+            try:
+                await self.send(channel, message)
+            except ChannelFull:
+                full.append(channel)
+        return full
+
+    async def group_send_many(self, messages: list[tuple[str, dict[str, Any]]]) -> None:
+        """Send messages to groups, one after the other, each in bounded time."""
+        for group, message in messages:
+            async with asyncio.timeout(TO_SEND):
+                await self.group_send(group, message)
+
+    async def open_channel(self) -> "Inbox":
+        """A new channel, for the one who receives from it in this event loop."""
+        raise NotImplementedError
+
+
+class Inbox:
+    """A channel of the running event loop, as who receives from it has it.
+
+    Args:
+        name: of the channel.
+
+    Attributes:
+        groups: what it has joined, but for those of its connection.
+    """
+
+    __slots__ = ("groups", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.groups: dict[str, None] = {}
+
+    async def join(self, group: str) -> None:
+        """Become a member of a group, even should it fail: then when the layer is back."""
+        raise NotImplementedError
+
+    async def join_as(self, connection_id: str) -> None:
+        """Be the one that a connection is reached by, alone and as one of everybody."""
+        raise NotImplementedError
+
+    async def leave(self, group: str) -> None:
+        """Leave a group."""
+        raise NotImplementedError
+
+    async def leave_all(self) -> None:
+        """Leave all groups, those of the connection, too; logs what the layer raises."""
+        raise NotImplementedError
+
+    def bound(self, limit: int, overflow: Callable[[], None]) -> None:
+        """Call ``overflow()`` once when more bytes wait here, and drop what comes then.
+
+        Layers that can't count bytes have a limit of messages.
 
         Args:
-            channel: a channel of this event loop, in which nothing waits yet.
             limit: bytes, which one message alone may exceed.
             overflow: called in this event loop.
         """
 
-    async def release(self, channel: str) -> None:
-        """Forget a channel that has left its groups and from which nobody receives any more."""
-
-    def listen(self, channel: str, call: Callable[[], None]) -> bool:
-        """Call ``call()`` now if a message waits in a channel, and whenever one comes.
+    def listen(self, _call: Callable[[], None]) -> bool:
+        """Call ``call()`` now if a message waits, and whenever one comes.
 
         Returns:
-            Whether the layer does that; else somebody has to wait in ``receive()``.
+            Whether the layer does that; else somebody has to wait in :meth:`receive`.
         """
         return False
 
-    def take(self, channel: str) -> dict[str, Any] | None:
-        """The next message of a channel to which :meth:`listen` listens, if there is one.
+    def take(self) -> dict[str, Any] | None:
+        """The next message, if there is one, of an inbox that tells of them.
 
         Raises:
             ValueError: the message can't be read.
         """
         raise NotImplementedError
+
+    async def receive(self) -> dict[str, Any]:
+        """The next message, of an inbox that doesn't tell of them."""
+        raise NotImplementedError
+
+    async def release(self) -> None:
+        """Forget the channel, from which nobody receives any more."""
+        raise NotImplementedError
+
+
+class _AnyInbox(Inbox):
+    """That of a layer of the specification, which knows channels by their names."""
+
+    __slots__ = ("_layer",)
+
+    def __init__(self, layer: "_AnyLayer", name: str) -> None:
+        super().__init__(name)
+        self._layer = layer
+
+    async def join(self, group: str) -> None:
+        self.groups[group] = None
+        await self._layer.group_add(group, self.name)
+
+    async def join_as(self, connection_id: str) -> None:
+        for group in (group_of_connection(connection_id), EVERYBODY):
+            await self.join(group)
+
+    async def leave(self, group: str) -> None:
+        self.groups.pop(group, None)
+        await self._layer.group_discard(group, self.name)
+
+    async def leave_all(self) -> None:
+        for group in [*self.groups]:
+            try:
+                await self.leave(group)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the others are left, too
+                log_failure(error)
+
+    async def receive(self) -> dict[str, Any]:
+        return await self._layer.receive(self.name)
+
+    async def release(self) -> None:
+        await self._layer.release(self.name)
 
 
 class _AnyLayer(Backplane):
@@ -134,6 +256,9 @@ class _AnyLayer(Backplane):
 
     def new_channel(self) -> Any:
         return self._layer.new_channel()
+
+    async def open_channel(self) -> Inbox:
+        return _AnyInbox(self, await self.new_channel())
 
     def send(self, channel: str, message: dict[str, Any]) -> Any:
         return self._layer.send(channel, message)
@@ -233,6 +358,7 @@ def is_of_one_message(error: Exception) -> bool:
 
 
 _others: OnePerLoop[dict[int, _AnyLayer]] = OnePerLoop(dict)
+_none = _AnyLayer(None)
 
 
 def backplane(layer: Any) -> Backplane:
@@ -241,6 +367,8 @@ def backplane(layer: Any) -> Backplane:
     Args:
         layer: the layer; ``None`` has a :meth:`~Backplane.node` at least.
     """
+    if layer is None:
+        return _none
     if isinstance(layer, Backplane):
         return layer
     try:

@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels.exceptions import ChannelLayerError
+from panther_channels.layers.local import test_run
 
 # Bytes of a Unix socket's path: sun_path less the zero at its end.
 _MAX_PATH = 107 if sys.platform.startswith("linux") else 103
@@ -37,7 +38,8 @@ class Directory:
     """Finds, makes and checks it.
 
     Args:
-        path: where it is; by default derived from ``BASE_DIR``, below ``/tmp``.
+        path: where it is; by default derived from ``BASE_DIR``, below ``/tmp``, and another one in
+            each test run.
 
     Raises:
         ImproperlyConfigured: there are no Unix sockets here, the path is too long for one, or
@@ -142,8 +144,9 @@ def _default() -> str:
             f"BASE_DIR, or {_SETTING}."
         )
     project = hashlib.sha256(os.fsencode(Path(base).resolve())).hexdigest()[:16]
+    names = filter(None, ("panther_channels", project, test_run.name()))
     # Not the TMPDIR of tempfile.gettempdir(): a shell's may differ from the server's.
-    return f"/tmp/panther_channels-{project}"  # noqa: S108 - whose it is, is checked
+    return f"/tmp/{'-'.join(names)}"  # noqa: S108 - whose it is, is checked
 
 
 def _problem(path: str, found: os.stat_result) -> str | None:

@@ -4,16 +4,16 @@ import asyncio
 import atexit
 import functools
 import os
-import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
 from channels.exceptions import ChannelFull
 from channels.layers import BaseChannelLayer
 
 from panther_channels._process.loops import OnePerLoop
-from panther_channels.layers.backplane import Backplane, Nodes, node_of, owner_of
+from panther_channels._process.random_digits import random_digits
+from panther_channels.layers.backplane import Backplane, Inbox, Nodes, node_of, owner_of
 from panther_channels.layers.local.channels import Channels
 from panther_channels.layers.local.directory import Directory
 from panther_channels.layers.local.frames import Kind, encode, pack, unpack
@@ -31,7 +31,7 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
 
     Args:
         directory: where the sockets lie; made with mode 0700 where it is missing. By default
-            below ``/tmp``, with a name derived from ``BASE_DIR``.
+            below ``/tmp``, with a name derived from ``BASE_DIR``, and another one in each test run.
         expiry: seconds after which a message that nobody has received is dropped.
         group_expiry: seconds after which a channel leaves its groups if nobody receives from it.
         capacity: how many messages may wait in a channel.
@@ -39,6 +39,8 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
 
     Attributes:
         losses: what was dropped so far; ``losses.count`` is the number of messages.
+        on_listening: called with a layer in each event loop that begins to listen, and is known to
+            all others from then on, be it for a plain consumer of Channels.
 
     Raises:
         ImproperlyConfigured: there are no Unix sockets on this system, or the directory can't be
@@ -46,7 +48,10 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
     """
 
     extensions = ("groups", "flush")
+    names_all = True
+    ends_with_its_loop = True
     longest_wait = 0.0  # nobody waits for a process that doesn't read
+    on_listening: ClassVar[Callable[[Self], object] | None] = None
 
     def __init__(
         self,
@@ -60,16 +65,23 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         self.channel_capacity = self.compile_capacities(channel_capacity or {})
         self.group_expiry = group_expiry
         self.losses = Losses()
-        self._directory = Directory(directory)
+        self._path = directory
+        Directory(directory)  # an error shows now
         self._nodes = OnePerLoop(self._new_node)
         _layers.add(self)
         _register_hooks()
 
     def node(self) -> str:
         """The name of this event loop: that of its socket, which is there from now on."""
+        return self._listening().name
+
+    def _listening(self) -> Node:
         node = self._nodes()
+        is_new = not node.name
         node.listen()
-        return node.name
+        if is_new and LocalChannelLayer.on_listening is not None:
+            LocalChannelLayer.on_listening(self)
+        return node
 
     async def nodes(self, group: str) -> Nodes:
         """The event loops that have sockets, one of whose processes may have been killed."""
@@ -78,7 +90,12 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
 
     async def new_channel(self, prefix: str = "specific") -> str:
         """A new name for a channel of this event loop."""
-        return f"{prefix}.{self.node()}!{secrets.token_hex(8)}"
+        return f"{prefix}.{self.node()}!{random_digits()}"
+
+    async def open_channel(self) -> Inbox:
+        """A new channel, for the one who receives from it in this event loop."""
+        node = self._listening()
+        return node.channels.open(f"specific.{node.name}!{random_digits()}")
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel.
@@ -93,7 +110,7 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         node, payload = self._nodes(), pack(message)
         if (owner := owner_of(channel)) != node.name:
             await node.peers.post(owner, encode(Kind.SEND, channel, payload))
-        elif not node.channels.put(channel, payload):
+        elif not node.channels.put(node.channels.channel(channel), payload):
             raise ChannelFull(channel)
 
     async def receive(self, channel: str) -> dict[str, Any]:
@@ -108,30 +125,6 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             self._require_own_kind(channel)
             raise ValueError(f"{channel!r} belongs to another process or event loop.")
         return unpack(await node.channels.receive(channel))
-
-    def bound_channel(self, channel: str, limit: int, overflow: Callable[[], None]) -> None:
-        """Call ``overflow()`` once when more bytes wait in a channel, and drop what comes then.
-
-        Args:
-            channel: a channel of this event loop.
-            limit: bytes, which one message alone may exceed.
-            overflow: called in this event loop, in the midst of a ``send()`` to the channel.
-        """
-        self._nodes().channels.bound(channel, limit, overflow)
-
-    async def release(self, channel: str) -> None:
-        """Forget a channel of this event loop, with its groups and what waits there."""
-        self._nodes().channels.remove(channel)
-
-    def listen(self, channel: str, call: Callable[[], None]) -> bool:
-        """Call ``call()`` now if a message waits in a channel, and whenever one comes."""
-        self._nodes().channels.listen(channel, call)
-        return True
-
-    def take(self, channel: str) -> dict[str, Any] | None:
-        """The next message of a channel, if there is one."""
-        payload = self._nodes().channels.take(channel)
-        return None if payload is None else unpack(payload)
 
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel a member of a group; does nothing if it is one.
@@ -164,6 +157,20 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         self.require_valid_group_name(group)
         await self._nodes().group_send(group, pack(message))
 
+    async def send_to_node(self, group: str, message: dict[str, Any]) -> bool:
+        """Send to a group that belongs to one event loop; whether that is there."""
+        return await self._nodes().group_send(group, pack(message))
+
+    async def send_here(self, channels: list[str], message: dict[str, Any]) -> list[str]:
+        """Put a message into channels of this event loop; those that have no room for it."""
+        found, payload = self._nodes().channels, pack(message)
+        return [name for name in channels if not found.put(found.channel(name), payload)]
+
+    async def group_send_many(self, messages: list[tuple[str, dict[str, Any]]]) -> None:
+        """Send messages to groups; the same as one after the other."""
+        for group, message in messages:
+            await self.group_send(group, message)
+
     async def flush(self) -> None:
         """Drop all messages and groups, in all processes."""
         node = self._nodes()
@@ -171,15 +178,16 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         await node.peers.broadcast(encode(Kind.FLUSH, ""))
 
     async def _change_membership(self, kind: Kind, group: str, channel: str) -> None:
-        self.require_valid_group_name(group)
+        if not isinstance(group, str) or node_of(group) is None:
+            self.require_valid_group_name(group)
         self._require_own_kind(channel)
         node = self._nodes()
         if (owner := owner_of(channel)) != node.name:
             await node.peers.post(owner, encode(kind, channel, group.encode()))
         elif kind is Kind.GROUP_ADD:
-            node.channels.group_add(group, channel)
+            node.channels.join(group, node.channels.channel(channel))
         else:
-            node.channels.group_discard(group, channel)
+            node.channels.discard(group, channel)
 
     def _require_own_kind(self, channel: str) -> None:
         self.require_valid_channel_name(channel)
@@ -194,7 +202,8 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
         loop = asyncio.get_running_loop()
         _call_before_close(loop, lambda: self._close(loop))
         channels = Channels(self.get_capacity, self.expiry, self.group_expiry, self.losses)
-        return Node(self._directory, channels, Peers(self._directory, self.losses))
+        directory = Directory(self._path)  # now: after a fork, this may be the worker of a test run
+        return Node(directory, channels, Peers(directory, self.losses))
 
     def _close(self, loop: asyncio.AbstractEventLoop) -> None:
         node = self._nodes.pop(loop)

@@ -58,9 +58,13 @@ class Node:
         others = self.peers.names()
         return others if self._listener is None else {self.name, *others}
 
-    async def group_send(self, group: str, payload: bytes) -> None:
-        """Send a message to all members of a group, wherever they are."""
-        owner, is_crowded = node_of(group), False
+    async def group_send(self, group: str, payload: bytes) -> bool:
+        """Send a message to all members of a group, wherever they are.
+
+        Returns:
+            Whether the node is there that a group belongs to.
+        """
+        owner, is_crowded, is_there = node_of(group), False, True
         if owner is None:
             slow = self.peers.write(encode(Kind.GROUP_SEND, group, payload))
             is_crowded = self._deliver_to_group(group, payload)
@@ -69,10 +73,11 @@ class Node:
         elif owner == self.name:
             is_crowded = self._deliver_to_group(group, payload)
         else:
-            await self.peers.post(owner, encode(Kind.GROUP_SEND, group, payload))
+            is_there = await self.peers.post(owner, encode(Kind.GROUP_SEND, group, payload))
         self._sends += 1
         if is_crowded or self._sends % _TURN == 0:
             await asyncio.sleep(0)  # else a long series of sends would hold up all other tasks
+        return is_there
 
     def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Stop listening, remove the socket and close all connections."""
@@ -165,11 +170,11 @@ class Node:
         if kind == Kind.GROUP_SEND:
             self._deliver_to_group(name, payload)
         elif kind == Kind.SEND:
-            self.channels.put_or_drop(name, payload)
+            self.channels.put_or_drop(self.channels.channel(name), payload)
         elif kind == Kind.GROUP_ADD:
-            self.channels.group_add(payload.decode(), name)
+            self.channels.join(payload.decode(), self.channels.channel(name))
         elif kind == Kind.GROUP_DISCARD:
-            self.channels.group_discard(payload.decode(), name)
+            self.channels.discard(payload.decode(), name)
         else:
             self.channels.flush()
 
@@ -177,5 +182,5 @@ class Node:
         is_crowded = False
         for channel in self.channels.members(group):
             self.channels.put_or_drop(channel, payload)
-            is_crowded = is_crowded or self.channels.is_crowded(channel)
+            is_crowded = is_crowded or channel.is_crowded
         return is_crowded

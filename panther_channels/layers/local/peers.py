@@ -37,17 +37,21 @@ class Peers:
         for peer in self.write(frame):
             await peer.drain()
 
-    async def post(self, name: str, frame: bytes) -> None:
-        """Write a frame to one of them, if there is one of this name."""
+    async def post(self, name: str, frame: bytes) -> bool:
+        """Write a frame to one of them; whether there is one of this name."""
         peer = self._peers.get(name)
         if peer is None or not peer.is_connected:  # else there is no need to look at the directory
             self.look()
             peer = self._peers.get(name)
+        if peer is None:
+            return False
         try:
-            if peer is not None and peer.write(frame):
+            if peer.write(frame):
                 await peer.drain()
         except PeerGoneError:
             self._remove([name])
+            return False
+        return True
 
     def write(self, frame: bytes) -> list[Peer]:
         """Write a frame to all of them; those for which the sender should wait."""

@@ -1,14 +1,13 @@
 """The channel layer itself, of which each event loop has a node."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from channels.layers import BaseChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from channels_redis.utils import _wrap_close, create_pool, decode_hosts
 
-from panther_channels.layers.backplane import Backplane, Nodes
+from panther_channels.layers.backplane import Backplane, Inbox, Nodes
 from panther_channels.layers.redis.node import Node
 
 _OF_CORE = {"capacity", "channel_capacity", "expiry", "group_expiry"}
@@ -36,6 +35,7 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
     """
 
     extensions = ("groups", "flush")
+    ends_with_its_loop = True
     longest_wait = 5.0
     #: Bytes. Redis cuts a process off from all messages when too much waits for it.
     largest_message = 1024 * 1024
@@ -66,7 +66,15 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
         Raises:
             redis.exceptions.RedisError: Redis failed.
         """
-        return await self._get_layer().new_channel(prefix)
+        return (await self._get_layer().new_channel(prefix)).name
+
+    async def open_channel(self) -> Inbox:
+        """A new channel, for the one who receives from it in this event loop.
+
+        Raises:
+            redis.exceptions.RedisError: Redis failed.
+        """
+        return await self._get_layer().new_channel("specific")
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         """Send a message to a channel.
@@ -95,35 +103,6 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
         message: dict[str, Any] = self.deserialize(await node.receive(channel))
         return message
 
-    async def release(self, channel: str) -> None:
-        """Forget a channel, from which nobody will receive any more."""
-        self._get_layer().release(channel)
-
-    def bound_channel(self, channel: str, limit: int, overflow: Callable[[], None]) -> None:
-        """Call ``overflow()`` once when more bytes wait in a channel, and drop what comes then.
-
-        Args:
-            channel: a channel of this event loop.
-            limit: bytes, which one message alone may exceed.
-            overflow: called in this event loop.
-        """
-        self._get_layer().channels[channel].bound(limit, overflow)
-
-    def listen(self, channel: str, call: Callable[[], None]) -> bool:
-        """Call ``call()`` now if a message waits in a channel, and whenever one comes."""
-        self._get_layer().channels[channel].listen(call)
-        return True
-
-    def take(self, channel: str) -> dict[str, Any] | None:
-        """The next message of a channel, if there is one.
-
-        Raises:
-            ValueError: it can't be read.
-        """
-        queue = self._get_layer().channels.get(channel)
-        payload = None if queue is None else queue.take()
-        return None if payload is None else self.deserialize(payload)
-
     async def group_add(self, group: str, channel: str) -> None:
         """Make a channel of this event loop a member of a group; does nothing if it is one.
 
@@ -133,14 +112,10 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
                 connection that does.
             redis.exceptions.RedisError: Redis failed. The channel becomes a member when it is back.
         """
-        _names.require_valid_group_name(group)
-        _names.require_valid_channel_name(channel)
         await self._get_layer().group_add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; does nothing if it isn't in it, and needs no Redis."""
-        _names.require_valid_group_name(group)
-        _names.require_valid_channel_name(channel)
         self._get_layer().group_discard(group, channel)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
@@ -153,6 +128,35 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
         _names.require_valid_group_name(group)
         await self._get_layer().group_send(group, self._packed(message))
 
+    async def send_to_node(self, group: str, message: dict[str, Any]) -> bool:
+        """Send to a group that belongs to one event loop; whether that is there.
+
+        Raises:
+            redis.exceptions.RedisError: Redis failed.
+        """
+        return await self._get_layer().send_to_node(group, self._packed(message))
+
+    async def send_here(self, channels: list[str], message: dict[str, Any]) -> list[str]:
+        """Put a message into channels of this event loop; all have room for it."""
+        found, packed = self._get_layer().channels, self._packed(message)
+        for channel in channels:
+            if (mailbox := found.get(channel)) is not None:
+                mailbox.put(packed)
+        return []
+
+    async def group_send_many(self, messages: list[tuple[str, dict[str, Any]]]) -> None:
+        """Send messages to groups, and wait for Redis only after many of them.
+
+        Raises:
+            TypeError: a name is none, or a message is no dict that can be packed.
+            redis.exceptions.RedisError: Redis failed.
+        """
+        packed = []
+        for group, message in messages:
+            _names.require_valid_group_name(group)
+            packed.append((group, self._packed(message)))
+        await self._get_layer().group_send_many(packed)
+
     async def nodes(self, group: str) -> Nodes:
         """How many event loops have members of a group, of which Redis knows no names.
 
@@ -160,6 +164,14 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
             redis.exceptions.RedisError: Redis failed.
         """
         return Nodes(number=await self._get_layer().subscribers(group))
+
+    async def all_nodes(self) -> frozenset[str]:
+        """The event loops that Redis has subscriptions of.
+
+        Raises:
+            redis.exceptions.RedisError: Redis failed.
+        """
+        return await self._get_layer().nodes()
 
     async def flush(self) -> None:
         """Forget all channels and groups of this event loop, and close its connections."""
@@ -175,7 +187,7 @@ class RedisChannelLayer(Backplane, RedisPubSubChannelLayer):  # type: ignore[mis
         loop = asyncio.get_running_loop()
         node: Node | None = self._layers.get(loop)
         if node is None:
-            node = self._layers[loop] = Node(self.hosts, self.prefix)
+            node = self._layers[loop] = Node(self.hosts, self.prefix, self.deserialize)
             _wrap_close(self, loop)
         return node
 
