@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+from panther_channels import status
 from panther_channels._socket.closing import too_many_control_frames
 
 MANY = 64 * 1024  # bytes that wait for the application until no more are read
@@ -17,6 +18,8 @@ TOO_MANY_CONTROL_FRAMES = too_many_control_frames(_CONTROL_FRAMES, _CONTROL_SECO
 _FRAGMENTS, _FRAGMENT_SIZE = 1024, 256
 
 _CLOSE = 0x88  # the first byte
+# Bytes of a close frame of a client.
+_SMALLEST_CLOSE, LARGEST_CLOSE = 6, 6 + 125
 
 
 def max_fragments(max_size: int) -> int:
@@ -45,7 +48,20 @@ class ControlFrames:
         return False
 
 
-def skip_to_close(buffer: bytearray, unread: int = 0) -> Iterator[None]:
+def ends_in_close(data: bytes | bytearray) -> bool:
+    """Whether the last that has come of a client is a close frame, behind which nothing comes."""
+    tail = data[-LARGEST_CLOSE:]
+    for start in range(len(tail) - _SMALLEST_CLOSE + 1):
+        size = len(tail) - start - _SMALLEST_CLOSE
+        if tail[start] == _CLOSE and tail[start + 1] == 128 + size:
+            mask, code = tail[start + 2 : start + 4], tail[start + 6 : start + 8]
+            # Random bytes are seldom a code, too.
+            if not size or status.is_sendable(int.from_bytes(mask) ^ int.from_bytes(code)):
+                return True
+    return False
+
+
+def skip_to_close(buffer: bytearray, unread: int | None = 0) -> Iterator[None]:
     """Throw away what a client sends after the server has begun to close, until its close frame.
 
     What isn't read makes the kernel reset the connection, and the client may never see why it was
@@ -53,8 +69,13 @@ def skip_to_close(buffer: bytearray, unread: int = 0) -> Iterator[None]:
 
     Args:
         buffer: what has come, to which the caller adds what comes.
-        unread: bytes until the next frame begins.
+        unread: bytes until the next frame begins; ``None`` where nobody knows.
     """
+    while unread is None:
+        if ends_in_close(buffer):
+            return
+        del buffer[:-LARGEST_CLOSE]
+        yield
     while True:
         while len(buffer) < unread:
             unread -= len(buffer)

@@ -15,18 +15,19 @@ from typing import Any
 from django.conf import settings
 from uvicorn.protocols.websockets import websockets_sansio_impl as implementation
 from uvicorn.server import Server as UvicornServer
-from websockets import frames
-from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHeader, PayloadTooBig, ProtocolError
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import BINARY, CLOSE, PING, PONG, TEXT, Frame
 from websockets.http11 import Response
-from websockets.protocol import State
+from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 from websockets.streams import StreamReader
 
 from panther_channels import conf, status
 from panther_channels._hub.hub import hub
 from panther_channels._socket.closing import too_large, too_many_fragments
+from panther_channels.servers import short_messages as short
 from panther_channels.servers.incoming import (
     MANY,
     OVERHEAD,
@@ -35,24 +36,24 @@ from panther_channels.servers.incoming import (
     max_fragments,
     skip_to_close,
 )
+from panther_channels.servers.opening import Answer, Opening, plain_target, read, scope_of
 from panther_channels.servers.shutdown import told_to_stop
 
 # Of WS_SHUTDOWN_TIMEOUT: in it, a client has to take its close frame.
 _FLUSHING = 0.7
 _AT_LEAST = 1.0  # seconds for that, where the connections took all of the time
+_ANSWERING = 2.0  # seconds for the clients to answer it
 _LINGERING = 5.0  # seconds for what a client that did wrong still sends, and its answer
-_apply_mask = vars(frames)["apply_mask"]  # in C, if that was built
 _MASK = 4  # bytes before the payload of a client
-# The first byte of a message of one frame, and what the frame has at least, and with a short size.
-_TEXT, _WHOLE = 0x81, (0x81, 0x82)
-_SMALLEST, _SMALL = 6, 6 + 125
 
 _Protocol: Any = implementation.WebSocketsSansIOProtocol
 _uvicorn_connection_made = _Protocol.connection_made
 _uvicorn_handle_connect = _Protocol.handle_connect
+_uvicorn_send = _Protocol.send
 _uvicorn_start_keepalive = _Protocol.start_keepalive
 _uvicorn_resume_writing = _Protocol.resume_writing
 _uvicorn_handle_parser_exception = _Protocol.handle_parser_exception
+_uvicorn_connection_shutdown = _Protocol.shutdown
 _recv_frame = ServerProtocol.recv_frame
 _Server: Any = UvicornServer
 _uvicorn_handle_exit = _Server.handle_exit
@@ -65,10 +66,12 @@ def install() -> None:
     _Protocol.handle_connect = _handle_connect
     _Protocol.data_received = _data_received
     _Protocol.receive = _receive
+    _Protocol.send = _send
     _Protocol.start_keepalive = _start_keepalive
     _Protocol.handle_ping = _handle_ping
     _Protocol.resume_writing = _resume_writing
     _Protocol.handle_parser_exception = _handle_parser_exception
+    _Protocol.shutdown = _connection_shutdown
     _Server.handle_exit = _handle_exit
     _Server.shutdown = _shutdown
     vars(implementation)["ServerProtocol"] = _ServerProtocol
@@ -89,34 +92,35 @@ def _request_received(protocol: Any, data: bytes) -> None:
     That has an answer ready, but uvicorn neither sends it nor closes the connection.
     """
     del protocol.data_received
+    opening = read(data)
+    if opening is not None and protocol.conn.take(opening):
+        _begin(protocol, opening)
+        return
     protocol.data_received(data)
     if protocol.conn.handshake_exc is not None and not protocol.handshake_initiated:
         protocol.transport.write(b"".join(protocol.conn.data_to_send()))
         protocol.transport.close()
 
 
+def _begin(protocol: Any, opening: Opening) -> None:
+    """In place of uvicorn's ``handle_connect()``, whose scope is what `websockets` has parsed."""
+    protocol.response = protocol.conn.answer
+    protocol.handshake_initiated = True
+    protocol.scope = scope_of(protocol, opening)
+    protocol.queue.put_nowait({"type": "websocket.connect"})
+    task = protocol.loop.create_task(protocol.run_asgi())
+    task.add_done_callback(protocol.on_task_complete)
+    protocol.tasks.add(task)
+
+
 def _handle_connect(protocol: Any, request: Any) -> None:
-    """A target with a scheme and host, or with a fragment: for HTTP, httptools leaves these out.
+    """A target in absolute-form, or with a fragment: uvicorn hands all of it on as the path.
 
-    uvicorn hands the whole target to a WebSocket as its path.
+    For HTTP, httptools leaves out what is neither path nor query; with h11, uvicorn does the same
+    to HTTP.
     """
-    if not request.path.startswith("/") or "#" in request.path:
-        # Of h11, uvicorn takes the whole target for HTTP, too.
-        http = sys.modules[protocol.config.http_protocol_class.__module__]
-        if hasattr(http, "httptools"):
-            request.path = _path_and_query(http.httptools, request.path)
+    request.path = plain_target(protocol.config, request.path)
     _uvicorn_handle_connect(protocol, request)
-
-
-def _path_and_query(httptools: Any, target: str) -> str:
-    try:
-        url = httptools.parse_url(target.encode())
-    except httptools.HttpParserError:
-        return target
-    if url.path is None:
-        return target
-    query = b"" if url.query is None else b"?" + url.query
-    return str((url.path + query).decode())
 
 
 # What is read, and when
@@ -131,7 +135,7 @@ def _data_received(protocol: Any, data: bytes) -> None:
     reader = conn.reader
     reader.unhandled = 0  # nothing is read while messages wait
     if not (reader.buffer or reader.is_held or reader.is_partial):
-        data = _take_small(protocol, data)
+        data = _take_short(protocol, data)
         if not data:
             return
     conn.receive_data(data)
@@ -147,32 +151,25 @@ def _data_received(protocol: Any, data: bytes) -> None:
             protocol.transport.pause_reading()
 
 
-def _take_small(protocol: Any, data: bytes) -> bytes:
-    """Take small messages off the front of what has come, without the parser; returns the rest.
+def _take_short(protocol: Any, data: bytes) -> bytes:
+    """Take short messages off the front of what has come, without the parser; returns the rest.
 
-    The parser asks five generators about each frame, which makes up for what our limits cost.
+    That makes up for what our limits cost.
     """
-    conn, size, start = protocol.conn, len(data), 0
+    conn, reader, start = protocol.conn, protocol.conn.reader, 0
     if conn.debug or conn.extensions or conn.state is not State.OPEN:
         return data
-    while size - start >= _SMALLEST:
-        first, end = data[start], start + _SMALLEST + data[start + 1] - 128
-        if first not in _WHOLE or not start + _SMALLEST <= end <= min(size, start + _SMALL):
-            break
-        mask, payload = data[start + 2 : start + _SMALLEST], data[start + _SMALLEST : end]
-        kind: str = "bytes"
-        content: Any = _apply_mask(payload, mask)
-        if first == _TEXT:
-            try:
-                kind, content = "text", content.decode()
-            except UnicodeDecodeError:
+    try:
+        for kind, message, end in short.short_messages(data, conn.limit):
+            key, content = ("text", message.decode()) if kind == short.TEXT else ("bytes", message)
+            protocol.queue.put_nowait({"type": "websocket.receive", key: content})
+            start = end
+            reader.unhandled += OVERHEAD + len(message)
+            if reader.unhandled > MANY and end < len(data):
+                reader.is_held = True
                 break
-        protocol.queue.put_nowait({"type": "websocket.receive", kind: content})
-        start = end
-        conn.reader.unhandled += OVERHEAD
-        if conn.reader.unhandled > MANY and end < size:
-            conn.reader.is_held = True
-            break
+    except UnicodeDecodeError:
+        pass  # the parser says what is wrong with it
     if start and not protocol.read_paused:
         protocol.read_paused = True
         protocol.transport.pause_reading()
@@ -190,6 +187,25 @@ async def _receive(protocol: Any) -> Any:
         elif protocol.handshake_complete:
             _parse_on(protocol)
     return message
+
+
+async def _send(protocol: Any, message: Any) -> None:
+    """In place of uvicorn's, for short messages: `websockets` makes five objects for a frame."""
+    conn = protocol.conn
+    if (
+        message["type"] == "websocket.send"
+        and protocol.handshake_complete
+        and protocol.writable.is_set()
+        and not (protocol.disconnected or protocol.close_sent or conn.extensions or conn.debug)
+        and conn.state is State.OPEN
+    ):
+        text, data, kind = message.get("text"), message.get("bytes"), short.BINARY
+        if data is None and text is not None:
+            data, kind = text.encode(), short.TEXT
+        if data is not None and (frame := short.short_frame(kind, data)) is not None:
+            protocol.transport.write(frame)
+            return
+    await _uvicorn_send(protocol, message)
 
 
 def _start_keepalive(protocol: Any) -> None:
@@ -286,9 +302,22 @@ async def _shutdown(server: Any, sockets: Any = None) -> None:
     await _uvicorn_shutdown(server, sockets)
 
 
+def _connection_shutdown(protocol: Any) -> None:
+    """The same, of a connection that is closing: uvicorn doesn't wait for the client's answer.
+
+    It resets the connection then, and nginx has an error in its log.
+    """
+    if protocol.close_timer is None:
+        _uvicorn_connection_shutdown(protocol)
+    else:
+        protocol.close_timer.cancel()
+        end = protocol.transport.close
+        protocol.close_timer = protocol.loop.call_later(_ANSWERING, end)
+
+
 def _abort_all(server: Any) -> None:
     for protocol in list(server.server_state.connections):
-        if isinstance(protocol, _Protocol):
+        if isinstance(protocol, _Protocol) or hasattr(protocol, "asgi_transport"):
             protocol.transport.abort()
 
 
@@ -346,7 +375,9 @@ class _ServerProtocol(ServerProtocol):
 
     reader: _Reader
     is_answered = False
-    _unread = 0  # bytes of a frame that is too large which have not come yet
+    # Bytes of a frame that is too large which have not come yet. Of other faults nobody knows: that
+    # may be the head of a frame, in the middle of which `websockets` has stopped.
+    _unread: int | None = None
 
     def __init__(self, *, max_size: int | None = None, **options: Any) -> None:
         """The size of a message: uvicorn takes up to 16 MiB before we see how much it is.
@@ -363,6 +394,22 @@ class _ServerProtocol(ServerProtocol):
         super().__init__(max_size=parsed, **options)
         # The parser has begun, and takes the reader with it.
         vars(self)["reader"].__class__ = _Reader
+
+    def take(self, opening: Opening) -> bool:
+        """Go on behind the handshake; ``False`` where `websockets` has something to say to it."""
+        negotiated = None
+        if self.debug:
+            return False
+        if opening.extensions is not None and self.available_extensions:
+            offered = Headers([("Sec-WebSocket-Extensions", opening.extensions.decode("latin-1"))])
+            try:
+                negotiated, self.extensions = self.process_extensions(offered)
+            except InvalidHeader:
+                return False
+        self.answer = Answer(opening.accept, negotiated)
+        self.parser = Protocol.parse(self)  # of frames
+        next(self.parser)
+        return True
 
     def send_response(self, response: Response) -> None:
         """The answer to the handshake: frames behind it are none before it is accepted.
@@ -395,6 +442,7 @@ class _ServerProtocol(ServerProtocol):
                 raise _RefusedError(status.WS_1008_POLICY_VIOLATION, TOO_MANY_CONTROL_FRAMES)
         elif opcode is CLOSE:
             self.is_answered = True
+            self.current_size = None  # a message may be left unfinished; `websockets` fails then
         else:
             size = len(frame.data) + (self.current_size or 0)
             if size > self.limit:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from daphne import ws_protocol
 from django.conf import settings
 from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.tcp import Connection
 
 from panther_channels import conf, status
 from panther_channels._socket.closing import too_large, too_many_fragments
 from panther_channels._socket.transport import acknowledged
+from panther_channels.servers.daphne.quiet import QuietProtocol
 from panther_channels.servers.incoming import (
     MANY,
     OVERHEAD,
@@ -24,6 +25,7 @@ from panther_channels.servers.incoming import (
     max_fragments,
     skip_to_close,
 )
+from panther_channels.servers.short_messages import BINARY, short_frame, short_messages
 
 # Bytes that go out in one turn of the event loop. Twisted's 128 KiB are less than asyncio reads in
 # a turn: of a burst that comes over Redis, more and more would wait for a client that is fast.
@@ -32,7 +34,7 @@ SEND_LIMIT = 1024 * 1024
 _PARTS = 1024  # of a frame, until they are joined
 
 
-class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
+class FlowProtocol(QuietProtocol):
     """daphne's protocol, which waits for its client, and lets its client wait."""
 
     # Not what daphne's command line says. 0 is no limit; that of messages is set when it opens.
@@ -53,6 +55,7 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
     _max_fragments = 0
     _rest: Iterator[None] | None = None  # skips what a client that did wrong still sends
     _taken_at_ping = 0
+    _reset: asyncio.TimerHandle | None = None  # of TCP, where it doesn't end
 
     # What is sent
 
@@ -102,8 +105,30 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         self.set_full(False)
         self.set_reading(True)
 
+    def dropConnection(self, abort: bool = False) -> None:  # noqa: N802
+        """The end of TCP after our close frame: autobahn resets the connection.
+
+        By RFC 6455 section 7.1.1 it is closed, and a client that is told of a reset may take that
+        for the end, instead of the close frame. Who doesn't end TLS is reset after all.
+        """
+        super().dropConnection(abort and not self.closedByMe)
+        if self.transport.connected:
+            self._reset_later()
+
+    def _reset_later(self) -> None:
+        later = asyncio.get_running_loop().call_later
+        self._reset = later(self.closeHandshakeTimeout, self._reset_now)
+
+    def _reset_now(self) -> None:
+        if self.asgi_transport.waiting():  # for that there is WS_SEND_TIMEOUT
+            self._reset_later()
+        else:
+            self.asgi_transport.abort()
+
     def onClose(self, *args: Any) -> None:  # noqa: N802
         """The end of TCP: a transport that is aborted doesn't tell its producer."""
+        if self._reset is not None:
+            self._reset.cancel()
         self.set_full(False)
         super().onClose(*args)
 
@@ -112,7 +137,53 @@ class FlowProtocol(ws_protocol.WebSocketProtocol):  # type: ignore[misc]
         """What :func:`panther_channels._socket.transport.find` finds."""
         return _DaphneTransport(self)
 
+    def send_message(self, kind: int, data: bytes) -> None:
+        """Write a message.
+
+        Args:
+            kind: TEXT or BINARY.
+            data: what it says.
+        """
+        frame = None if self.send_queue else short_frame(kind, data)
+        if frame is None:
+            self.sendFrame(opcode=kind, payload=data)
+        elif rest := self._write_at_once(frame):
+            self.transport.write(rest)
+
+    def _write_at_once(self, frame: bytes) -> bytes:
+        """Write where nothing waits, and return the rest.
+
+        Twisted writes when its reactor finds that there is room, which costs more than the message.
+        """
+        to = self.transport
+        is_idle = isinstance(to, Connection) and to.connected and not to.disconnecting  # no TLS
+        if not is_idle or _waiting_in(to):
+            return frame
+        written = to.writeSomeData(frame)
+        return frame[written:] if isinstance(written, int) else frame  # what is lost, Twisted finds
+
     # What comes in
+
+    def processData(self) -> bool:  # noqa: N802
+        """Messages that have come whole, and are short, without autobahn."""
+        if self.current_frame is None and not self.inside_message and self.state == self.STATE_OPEN:
+            self._take_messages()
+        more: bool = super().processData()
+        return more
+
+    def _take_messages(self) -> None:
+        start, data = 0, self.data
+        try:
+            for kind, message, end in short_messages(data, self.maxMessagePayloadSize):
+                self.onMessage(message, kind == BINARY)
+                start = end
+                if self.state != self.STATE_OPEN:
+                    break
+        except UnicodeDecodeError:
+            pass  # autobahn says what is wrong with it
+        finally:
+            if start:
+                self.data = data[start:]
 
     def _max_message_size_exceeded(self, *_sizes_and_reason: object) -> None:
         """Too large a message: the reason is the same on all servers."""
@@ -275,6 +346,10 @@ class _Producer:
         self._protocol.set_full(False)
 
 
+def _waiting_in(transport: Any) -> int:
+    return len(transport.dataBuffer) - int(transport.offset) + int(transport._tempDataLen)
+
+
 class _DaphneTransport:
     """The transport of a connection; see :class:`panther_channels._socket.transport.Transport`."""
 
@@ -287,8 +362,7 @@ class _DaphneTransport:
         transport = self._protocol.transport  # over TLS, it looks through to that of TCP
         if not transport.connected:
             return 0
-        data = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return int(data)
+        return _waiting_in(transport)
 
     def taken(self) -> int:
         acked = acknowledged(getattr(self._protocol.transport, "socket", None))

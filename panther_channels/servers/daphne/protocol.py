@@ -6,7 +6,10 @@ says what daphne does without it, and has a test that fails once daphne no longe
 
 import asyncio
 import logging
+import re
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import unquote
 
 # First, for it installs the reactor that runs on asyncio; autobahn alone would take another one.
 from daphne.server import Server  # isort: skip
@@ -18,12 +21,20 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 
 from panther_channels import conf, status
+from panther_channels._hub.hub import hub
+from panther_channels.servers.answers import Denial, checked, close_of
+from panther_channels.servers.daphne import quiet
 from panther_channels.servers.daphne import server as daphne_server
-from panther_channels.servers.daphne.answers import Denial, header_values
 from panther_channels.servers.daphne.flow import SEND_LIMIT, FlowProtocol, IncomingQueue
 from panther_channels.servers.incoming import MANY
+from panther_channels.servers.opening import origin_form
+from panther_channels.servers.short_messages import BINARY, TEXT
 
 logger = logging.getLogger("panther_channels")
+
+# An address that may have a port; one of IPv6 has brackets then.
+_FORWARDED = re.compile(r"(?:\[(.+)\]|([^:]+))(?::([0-9]{1,5}))?")
+_DEAF = 5.0  # seconds after WS_CONNECT_TIMEOUT, in which hooks are cancelled again and again
 
 _daphne_create_application = Server.create_application
 
@@ -39,6 +50,7 @@ def install() -> None:
     Server.create_application = _create_application
     FileDescriptor.SEND_LIMIT = SEND_LIMIT
     daphne_server.install()
+    quiet.install()
     # For autobahn, a client that answers our 1014 with the same has broken the protocol.
     if status.WS_1014_BAD_GATEWAY not in AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED:
         AutobahnProtocol.CLOSE_STATUS_CODES_ALLOWED.append(status.WS_1014_BAD_GATEWAY)
@@ -51,8 +63,10 @@ class WebSocketProtocol(FlowProtocol):
     data: bytes
     # Of the request, before autobahn sees it.
     target = b""
+    origin: bytes | None = None
     # The answer of a refusal, once it was begun.
     denial: Denial | None = None
+    _is_late = False  # the answer, by daphne's limit
 
     # autobahn answers a client's close frame with 1000, so that 1000 is what the client's own code
     # sees; RFC 6455 section 5.5.1 echoes what was received.
@@ -63,6 +77,7 @@ class WebSocketProtocol(FlowProtocol):
 
         It drops ``;x`` of the last segment, takes the first part of ``//host/path`` for a host, and
         refuses a ``#``. For HTTP, daphne's path is all up to the query, and a proxy's rule sees it.
+        The origin: autobahn answers 400 where there is no host in it, as in an app's ``app://``.
 
         And what comes behind a handshake that isn't answered yet: autobahn keeps it without a
         limit, and takes a second request for another handshake.
@@ -72,17 +87,47 @@ class WebSocketProtocol(FlowProtocol):
                 self.set_reading(False)
             return
         method, self.target, rest = self.data.split(b" ", 2)
-        self.data = b"%b / %b" % (method, rest)
+        head, has_origin, rest = rest.partition(b"\r\nOrigin: ")
+        if has_origin:
+            self.origin, _, rest = rest.partition(b"\r\n")
+            rest = b"null\r\n" + rest
+        self.data = b"%b / %b%b%b" % (method, head, has_origin, rest)
         super().processHandshake()
 
     def onConnect(self, request: Any) -> Deferred[Any]:  # noqa: N802
-        """The path, and subprotocols that are not ASCII: daphne fails on them with a traceback."""
+        """As above; and subprotocols that are not ASCII: daphne fails on them with a traceback."""
         request.path = self.target.partition(b"?")[0].decode("ascii")
+        if self.origin is not None:
+            request.headers["origin"] = self.origin.decode("latin-1")
         name = "sec-websocket-protocol"
         if name in request.headers:
             request.headers[name] = request.headers[name].encode("ascii", "ignore").decode()
         offered: Deferred[Any] = super().onConnect(request)
         return offered
+
+    def onOpenHandshakeTimeout(self) -> None:  # noqa: N802
+        """An application that doesn't answer: autobahn resets the connection.
+
+        Ours refuses the client after WS_CONNECT_TIMEOUT, which may be more than daphne's limit.
+        """
+        self.openHandshakeTimeoutCall = None
+        if self.state != self.STATE_CONNECTING:
+            return
+        application = self.server.connections[self].get("application_instance")
+        if application in hub().connections and not self._is_late:
+            self._is_late = True
+            later = asyncio.get_running_loop().call_later
+            call = later(conf.connect_timeout() + _DEAF, self.onOpenHandshakeTimeout)
+            self.openHandshakeTimeoutCall = call  # cancelled by autobahn
+        else:
+            self.denial = Denial(status.HTTP_503_SERVICE_UNAVAILABLE, ())
+            self.denial.is_whole = True
+            self.serverReject()
+
+    def check_timeouts(self) -> None:
+        """The limit of a handshake again, every two seconds: with daphne's, an answer of 403."""
+        if self.state != self.STATE_CONNECTING:
+            super().check_timeouts()
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         """After the close: between a close frame and the end of TCP, daphne's send() raises.
@@ -114,20 +159,14 @@ class WebSocketProtocol(FlowProtocol):
         text, data = message.get("text"), message.get("bytes")
         if (text is None) == (data is None):
             raise ValueError("a websocket.send message has either bytes or text")
-        if text is None:
-            self.sendFrame(opcode=2, payload=data)
-        else:
-            self.sendFrame(opcode=1, payload=text.encode())
+        if text is not None:
+            self.send_message(TEXT, text.encode())
+        elif data is not None:
+            self.send_message(BINARY, data)
 
     def _close(self, message: dict[str, Any]) -> None:
         """Close codes and reasons: daphne drops reasons, autobahn refuses codes 1001 to 1014."""
-        code = message.get("code")
-        code = status.WS_1000_NORMAL_CLOSURE if code is None else code
-        if not isinstance(code, int) or not status.is_sendable(code):
-            raise ValueError(f"{code!r} is none of 1000-1003, 1007-1014, 3000-4999: no close code")
-        reason = (message.get("reason") or "").encode()
-        if len(reason) > 123:
-            raise ValueError(f"a close reason has at most 123 bytes in UTF-8, not {len(reason)}")
+        code, reason = close_of(message)
         self.sendCloseFrame(code=code, reasonUtf8=reason, isReply=False)
 
     def _accept(self, message: dict[str, Any]) -> None:
@@ -140,7 +179,7 @@ class WebSocketProtocol(FlowProtocol):
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self.websocket_protocols:
             raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
-        self.serverAccept((subprotocol, header_values(message.get("headers") or ())))
+        self.serverAccept((subprotocol, _header_values(message.get("headers") or ())))
 
     def _deny(self, message: dict[str, Any]) -> None:
         """A refusal with an answer, which daphne ignores: "websocket.http.response"."""
@@ -233,14 +272,35 @@ class WebSocketProtocol(FlowProtocol):
             self.sendCloseFrame(code=code)  # nothing, if the close has begun
 
 
+def _header_values(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, list[str]]:
+    """ASGI's headers as autobahn takes them, which writes UTF-8 and checks nothing."""
+    values: dict[str, list[str]] = {}
+    for name, value in checked(headers):
+        values.setdefault(name.decode(), []).append(value.decode())
+    return values
+
+
 def _create_application(server: Any, protocol: Any, scope: dict[str, Any]) -> Any:
     """In place of `Server.create_application`, which alone sees the scope and starts the task.
 
     The root path: daphne takes it from the header Daphne-Root-Path of whoever sends one, and with
     it a client can have a path served that a proxy in front of us does not let through.
+
+    The address: some proxies write the client's port into X-Forwarded-For, and daphne takes
+    "1.2.3.4:5000" for a host. So every connection would be of another client.
+
+    The path: of a target in absolute-form, daphne takes all of it.
     """
     if not (settings.configured and conf.trust_daphne_root_path()):
         scope["root_path"] = server.root_path
+    if not scope["path"].startswith("/"):
+        raw_path = origin_form(scope["raw_path"].decode("ascii"))
+        scope["path"], scope["raw_path"] = unquote(raw_path), raw_path.encode("ascii")
+    client = scope["client"]
+    is_forwarded = client and server.proxy_forwarded_address_header
+    if is_forwarded and (found := _FORWARDED.fullmatch(client[0])) is not None:
+        six, other, port = found.groups()
+        client[:] = [six or other, int(port or client[1])]  # in place: the protocol logs it
     if not isinstance(protocol, WebSocketProtocol):
         return _daphne_create_application(server, protocol, scope)
     protocol.complete_scope(scope)
