@@ -16,7 +16,7 @@ from panther_channels import conf
 from panther_channels._hub.addresses import user_group
 from panther_channels._hub.survey import LATE, survey
 from panther_channels._process.log_lines import Repeats
-from panther_channels._process.loops import OnePerLoop
+from panther_channels._process.loops import OnePerLayer
 from panther_channels._socket.tasks import Tasks
 from panther_channels.exceptions import ThrottlingAPIError
 
@@ -229,40 +229,43 @@ class Seats:
             yield Holder(seat.time, seat.id, seat.is_settled, "")
 
 
-_seats: OnePerLoop[dict[Any, Seats]] = OnePerLoop(dict)  # by channel layer
+_seats = OnePerLayer(Seats)
 
 
-async def take_seat(
-    user: Any,
-    client: Sequence[Any] | None,
-    layer: Any,
-    end: Callable[[], Coroutine[Any, Any, None]],
-) -> Seat | None:
-    """A seat for a new connection; ``None`` where nothing limits it.
+def limits_of(user: Any, client: Sequence[Any] | None) -> dict[str, int]:
+    """How many may be open, by the key of what they are limited by.
 
     Args:
         user: the user, or ``None``.
         client: the client's address and port, as the server tells them.
+
+    Raises:
+        ImproperlyConfigured: a setting can't be read.
+    """
+    limits: dict[str, int] = {}
+    if (limit := conf.max_connections_per_user()) and (key := user_group(user)) is not None:
+        limits[key] = limit
+    if (limit := conf.max_connections_per_client()) and (key := _client(client)) is not None:
+        limits[key] = limit
+    return limits
+
+
+async def take_seat(
+    limits: dict[str, int], layer: Any, end: Callable[[], Coroutine[Any, Any, None]]
+) -> Seat:
+    """A seat for a new connection.
+
+    Args:
+        limits: what :func:`limits_of` gave.
         layer: the channel layer, or ``None``.
         end: ends the connection.
 
     Raises:
         ThrottlingAPIError: there are too many.
-        ImproperlyConfigured: a setting can't be read.
         ChannelLayerError: the layer is in trouble.
     """
-    limits = {}
-    if (limit := conf.max_connections_per_user()) and (key := user_group(user)) is not None:
-        limits[key] = limit
-    if (limit := conf.max_connections_per_client()) and (key := _client(client)) is not None:
-        limits[key] = limit
-    if not limits:
-        return None
-    seats = _seats()
-    if layer not in seats:
-        seats[layer] = Seats(layer)
     kind = _Refused if conf.connection_limit_action() == "refuse" else _ClosingOldest
-    seat = kind(limits, end, seats[layer])
+    seat = kind(limits, end, _seats(layer))
     try:
         await seat.take()
     except BaseException:

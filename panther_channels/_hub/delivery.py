@@ -1,5 +1,6 @@
 """How what is sent or closed from outside gets to the channel layer."""
 
+import math
 import threading
 from typing import Any
 
@@ -32,6 +33,15 @@ def close_event(code: int, reason: str) -> dict[str, Any]:
     return {"type": EVENT_TYPE, "code": code, "close": reason}
 
 
+def recheck_event(session: str = "") -> dict[str, Any]:
+    """The event by which a connection asks again who is there, and whether they may stay.
+
+    Args:
+        session: the digest of a session that has ended, if that is why.
+    """
+    return {"type": EVENT_TYPE, "recheck": session}
+
+
 def check_size(layer: Any, event: dict[str, Any]) -> None:
     """Refuse what a channel layer can't carry without harm to others.
 
@@ -59,12 +69,21 @@ async def hand_over(layer: Any, group: str, event: dict[str, Any]) -> None:
     await limited(found.group_send(group, event), TO_SEND, found.longest_wait)
 
 
+async def hand_over_many(layer: Any, messages: list[tuple[str, dict[str, Any]]]) -> None:
+    """Send events to groups without waiting for the layer after each, where it allows that.
+
+    Raises:
+        ChannelLayerError: as in :func:`hand_over`; the events before were handed over.
+    """
+    await limited(backplane(layer).group_send_many(messages), math.inf)
+
+
 def find_channel_layer() -> Any:
     """The channel layer that reaches the connections, or ``None`` where none is configured."""
     alias = conf.channel_layer()
     if alias in channel_layers.backends:
         return channel_layers.backends[alias]
-    if alias not in channel_layers.configs:
+    if alias not in conf.layer_aliases():
         return None
     # Of two threads that come first, Channels gives each a layer of its own, and the next message
     # of one of them goes through the other's: by another connection, on which it may be faster.

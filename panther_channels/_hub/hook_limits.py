@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 from panther_channels import conf, status
 from panther_channels._socket.reading_ahead import ReadingAhead
@@ -63,6 +64,10 @@ class HookLimits:
         if now - max(self._gone, self._since) >= limit:
             hook = socket.hook
             self.cut_off(f"is in {hook} {limit:g} s after the client has gone: it is cancelled")
+
+    def gone_for(self) -> float:
+        """Seconds for which a hook has gone on after the end of the connection."""
+        return 0.0 if self._gone is None else time.monotonic() - self._gone
 
     def cut_off(self, why: str) -> None:
         """Cancel the hook that is running; again and again, if it takes no notice."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from panther_channels._hub.hook_limits import HANDLING, SPREADING, HookLimits
+from panther_channels._hub.hook_limits import HANDLING, SPREADING, HookLimits, grace
+from panther_channels._hub.rechecks import Rechecks
 from panther_channels._process.blocked_loop import TICK, BlockedLoop
 from panther_channels._process.loops import OnePerLoop
 from panther_channels._socket.closing import RESTART
@@ -35,11 +36,15 @@ class Hub:
         connections: who is there, by the task that serves it.
         is_stopping: whether the server stops, and lets nobody in any more.
         slow_clients: ends connections whose clients take nothing.
+        rechecks: asks again whether connections may stay.
+        now: the time at the last tick, as ``time.monotonic()`` tells it.
     """
 
     def __init__(self) -> None:
         self.is_stopping = False
+        self.now = time.monotonic()
         self.slow_clients = SlowClients(tasks := Tasks(_log_failure))
+        self.rechecks = Rechecks()
         self._tasks = tasks
         self.connections: dict[asyncio.Task[Any], Socket] = {}
         self._limits: dict[Socket, HookLimits] = {}  # of those that were found busy
@@ -72,6 +77,7 @@ class Hub:
     def leave(self, socket: Socket) -> None:
         """End what :meth:`enter` began."""
         self._limits.pop(socket, None)
+        self._expiries.pop(socket, None)
         self.connections.pop(socket.task, None)
         if not self.connections:
             self._is_empty.set()
@@ -94,7 +100,7 @@ class Hub:
     def _tick(self) -> None:
         self._schedule()
         self._blocked_loop.tick()
-        now = time.monotonic()
+        now = self.now = time.monotonic()
         sockets = list(self.connections.values())
         for socket in sockets:
             if socket.received != socket.handled:  # nearly all of them wait for their clients
@@ -114,6 +120,11 @@ class Hub:
         limits = self._limits.get(socket)
         return limits is not None and limits.has_cut_off()
 
+    def seconds_for_event(self, socket: Socket) -> float:
+        """How long an event in work may go on after the end; a hook may have had that time."""
+        seconds, limits = grace(HANDLING, socket.close_code), self._limits.get(socket)
+        return seconds if limits is None else max(0.0, seconds - limits.gone_for())
+
     def hook_ended(self, socket: Socket) -> None:
         """No hook is running any more."""
         socket.handled = socket.received
@@ -125,10 +136,6 @@ class Hub:
         self._expiries[socket] = (deadline, expire)
         if deadline < self._next_expiry:
             self._next_expiry = deadline
-
-    def forget_token(self, socket: Socket) -> None:
-        """Forget its deadline, if there is one."""
-        self._expiries.pop(socket, None)
 
     def _expire(self, now: float) -> None:
         # The wall clock may be set meanwhile. A token may have anything in the place of a number:

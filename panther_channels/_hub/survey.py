@@ -18,14 +18,12 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from panther_channels._hub.addresses import group_name
-from panther_channels._hub.subscription import Subscription
+from panther_channels._hub.subscription import Ear
 from panther_channels._process.log_lines import Repeats
-from panther_channels._process.loops import OnePerLoop
-from panther_channels._process.outage import TO_JOIN, TO_SEND, limited, log_failure
+from panther_channels._process.loops import OnePerLayer
+from panther_channels._process.outage import TO_JOIN, TO_SEND, limited, log_failed_task, log_failure
 from panther_channels._socket.tasks import Tasks
-from panther_channels.exceptions import ChannelLayerError
-from panther_channels.layers.backplane import Backplane, backplane
+from panther_channels.layers.backplane import backplane, group_of_node
 
 #: Seconds in which an answer that comes late is heard.
 LATE = 5.0
@@ -71,6 +69,7 @@ class _Question:
         waiting: the nodes that are waited for.
         number: how many must have replied, whoever they are.
         replied: who has, be it only to say goodbye.
+        is_of_names: whether the layer names those who are there.
         is_late: whether the asker doesn't wait any more.
     """
 
@@ -84,8 +83,9 @@ class _Question:
         self.expected: frozenset[str] | set[str] = frozenset()
         self.total: int | None = None
         self.waiting: frozenset[str] | set[str] = frozenset()
-        self.number: float = 0
+        self.number: float = math.inf  # until it is known: somebody may say goodbye before
         self.replied: set[str] = set()
+        self.is_of_names = False
         self.is_late = False
         self.is_answered = asyncio.Event()
 
@@ -93,6 +93,12 @@ class _Question:
         """Note whether there is nobody more to wait for."""
         if self.waiting <= self.replied and len(self.replied) >= self.number:
             self.is_answered.set()
+
+    def let_go(self, there: frozenset[str]) -> None:
+        """Wait for none who isn't there any more."""
+        self.expected &= there
+        self.waiting &= there
+        self.look()
 
     def take(self, node: str, event: Mapping[str, Any]) -> None:
         """A reply; a second one of the same node is ignored."""
@@ -127,21 +133,20 @@ class _Question:
 class Survey:
     """What one event loop asks others over a channel layer, and answers them.
 
-    It listens at one channel, and only while it answers for a topic, or has asked a moment ago.
+    It listens at one channel, and only while it answers for a topic, or has asked a moment ago; or
+    for good, where others would wait for it anyway.
 
     Args:
         layer: the channel layer.
     """
 
-    def __init__(self, layer: Backplane) -> None:
-        self._layer = layer
+    def __init__(self, layer: Any) -> None:
+        self._layer = backplane(layer)
         self._answering: dict[str, Callable[[Any], Any]] = {}  # by topic
         self._asked: dict[str, _Question] = {}
-        self._channel = ""
-        self._subscription: Subscription | None = None
-        self._lock = asyncio.Lock()
-        self._tasks = Tasks(_failed)
-        self._idle: asyncio.TimerHandle | None = None
+        self._ear = Ear(layer, self._on_event)
+        self._tasks = Tasks(log_failed_task)
+        self._idle: object = None  # since when; no timer, which keeps its event loop for ever
         self._heard: set[str] = set()  # the nodes of which was heard
         self._are_all_heard = False
         self._silent: set[str] = set()  # those of them that didn't answer, and aren't waited for
@@ -167,6 +172,19 @@ class Survey:
         self._answering[topic] = function
         await self._join()
 
+    async def attend(self) -> None:
+        """Listen at the layer for something else, so that others may wait for an answer.
+
+        Raises:
+            ChannelLayerError: the layer is in trouble, or gave no answer within 1.5 seconds.
+        """
+        if self._layer.names_all:
+            await self._join()
+
+    def attend_soon(self) -> None:
+        """The same in a task, which logs what the layer raises."""
+        self._tasks.create(self.attend(), None)
+
     async def withdraw(self, topic: str) -> None:
         """Answer no questions on a topic any more, and hear no late answers on it.
 
@@ -177,12 +195,12 @@ class Survey:
         for question in [*self._asked.values()]:
             if question.topic == topic and question.is_late:
                 del self._asked[question.id]
-        await self._leave()
+        if not self._layer.names_all:
+            await self._leave()
 
     async def close(self) -> None:
         """Withdraw from all topics, before the event loop ends; questions end without answers."""
-        if self._idle is not None:
-            self._idle.cancel()
+        self._idle = None
         self._answering.clear()
         for question in self._asked.values():
             question.is_answered.set()
@@ -198,6 +216,7 @@ class Survey:
         within: float,
         node: str | None = None,
         hear: Callable[[str, Any], object] | None = None,
+        is_patient: bool = False,
     ) -> Answers:
         """Ask all others, or one, and return as soon as all have answered.
 
@@ -213,20 +232,27 @@ class Survey:
             hear: called with the node and the answer as soon as there is one, also for five
                 seconds after this has returned. Meanwhile those who haven't answered are asked
                 twice more: what they do about a question must bear that.
+            is_patient: wait the whole time also for those who gave no answer before; it begins with
+                this call.
 
         Raises:
             ChannelLayerError: the layer is in trouble, or took more than 1.5 seconds for a step.
             TypeError: msgpack can't pack the question.
             ValueError: the question is too large for the layer.
         """
-        content = self._packed(question)
-        asked = _Question(topic, _GROUP if node is None else _group_of(node), hear)
+        content, started = self._packed(question), asyncio.get_running_loop().time()
+        asked = _Question(topic, _GROUP if node is None else group_of_node(node, 0), hear)
         self._asked[asked.id] = asked
         try:
             await self._join()
-            await limited(self._expect(asked, node), TO_JOIN)
+            await limited(self._expect(asked, node, is_patient), TO_JOIN)
             if node is None or asked.waiting:
                 await self._send(asked, content)
+                if asked.is_of_names:  # who was killed is found by who writes to it
+                    nodes = await limited(self._layer.nodes(asked.group), TO_JOIN)
+                    asked.let_go(nodes.names or frozenset())
+                if is_patient:
+                    within -= asyncio.get_running_loop().time() - started
                 with suppress(TimeoutError):
                     async with asyncio.timeout(within):
                         await asked.is_answered.wait()
@@ -246,14 +272,20 @@ class Survey:
 
     # Who is there
 
-    async def _expect(self, asked: _Question, node: str | None) -> None:
+    async def _expect(self, asked: _Question, node: str | None, is_patient: bool) -> None:
         """Find out whom to wait for."""
+        silent = set[str]()
+        if is_patient:
+            silent, self._silent = self._silent, silent
         nodes = await self._layer.nodes(asked.group)
+        asked.number = 0
         if node is not None:
             asked.expected = {node}
+            asked.is_of_names = nodes.names is not None
             is_there = nodes.number != 0 if nodes.names is None else node in nodes.names
             asked.waiting = {node} if is_there else set()
         elif nodes.names is not None:
+            asked.is_of_names = True
             self._silent &= nodes.names
             asked.expected = nodes.names - {self.node}
             asked.waiting = asked.expected - self._silent
@@ -261,7 +293,7 @@ class Survey:
             if nodes.number != self._number:  # who is silent may be the one who is gone
                 self._silent.clear()
                 self._number = nodes.number
-            asked.expected = set(self._heard)
+            asked.expected = self._heard | silent
             asked.total = max(0, nodes.number - 1)
             asked.number = asked.total - len(self._silent)
         else:
@@ -299,7 +331,7 @@ class Survey:
 
     async def _send(self, asked: _Question, content: bytes) -> None:
         event = self._event("ask", asked.id, topic=asked.topic, content=content)
-        event.update(channel=self._channel, but=[*asked.replied])
+        event.update(channel=self._ear.name, but=[*asked.replied])
         await limited(self._layer.group_send(asked.group, event), TO_JOIN)
 
     async def _ask_again(
@@ -367,82 +399,43 @@ class Survey:
     # To be a member, or not
 
     async def _join(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-        if self._subscription is None:
-            await limited(self._join_now(), TO_JOIN)
+        self._idle = None
+        await self._ear.listen((_GROUP, group_of_node(self.node, 0)), self._say_hello)
 
-    async def _join_now(self) -> None:
-        async with self._lock:
-            if self._subscription is not None:
-                return
-            self._channel = await self._layer.new_channel()
-            subscription = Subscription(self._layer, self._channel)
-            try:
-                await subscription.join([_GROUP, _group_of(self.node)])
-                # Who is to be waited for by those who know of nobody else.
-                await self._layer.group_send(_GROUP, self._event("hello", ""))
-            except BaseException:
-                await subscription.leave()
-                raise
-            self._subscription = subscription
-            subscription.start(self._on_event, lambda: self._subscription is subscription)
+    async def _say_hello(self) -> None:
+        # Who is to be waited for by those who know of nobody else.
+        await self._layer.group_send(_GROUP, self._event("hello", ""))
 
     async def _leave(self) -> None:
-        async with self._lock:
-            if self._answering or self._asked or self._subscription is None:
-                return
-            subscription, self._subscription = self._subscription, None
-            self._heard.clear()  # who comes from now on isn't heard
-            self._are_all_heard = False
-            try:
-                async with asyncio.timeout(_FAREWELL):
-                    await self._layer.group_send(_GROUP, self._event("bye", ""))
-            except Exception as error:  # noqa: BLE001 - then they wait for us in vain once
-                log_failure(error)
-            await subscription.leave()
+        await self._ear.rest(lambda: self._answering or self._asked, self._say_goodbye)
+
+    async def _say_goodbye(self) -> None:
+        self._heard.clear()  # who comes from now on isn't heard
+        self._are_all_heard = False
+        try:
+            async with asyncio.timeout(_FAREWELL):
+                await self._layer.group_send(_GROUP, self._event("bye", ""))
+        except Exception as error:  # noqa: BLE001 - then they wait for us in vain once
+            log_failure(error)
 
     def _forget(self, asked: _Question) -> None:
         self._asked.pop(asked.id, None)
-        is_needed = self._answering or self._asked
-        if self._subscription is not None and not is_needed and not self._idle:
+        # Who is waited for goes on to say that there is nothing to tell.
+        is_needed = self._answering or self._asked or self._layer.names_all
+        if self._ear.subscription is not None and not is_needed and not self._idle:
             # Not at once: the next question may follow, and another would cost another channel.
-            self._idle = asyncio.get_running_loop().call_later(LATE, self._rest)
+            idle = self._idle = object()
+            asyncio.get_running_loop().call_later(LATE, self._rest, idle)
 
-    def _rest(self) -> None:
-        self._idle = None
-        self._tasks.create(self._leave(), None)
-
-
-def _group_of(node: str) -> str:
-    """A group that layers of ours take for that of a connection, and hand to its node alone."""
-    return group_name(node + 24 * "0")
+    def _rest(self, idle: object) -> None:
+        if self._idle is idle:
+            self._idle = None
+            self._tasks.create(self._leave(), None)
 
 
 def _unpacked(content: bytes) -> Any:
     return msgpack.unpackb(content, strict_map_key=False)
 
 
-def _failed(error: BaseException) -> None:
-    if isinstance(error, ChannelLayerError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__  # which needs no traceback
-    if isinstance(error, Exception):
-        log_failure(error)
-
-
-_surveys: OnePerLoop[dict[Any, Survey]] = OnePerLoop(dict)
-
-
-def survey(layer: Any) -> Survey:
-    """The one of a channel layer in the running event loop.
-
-    Raises:
-        ChannelLayerError: the layer is in trouble.
-        RuntimeError: no event loop is running.
-    """
-    surveys = _surveys()
-    found = surveys.get(layer)
-    if found is None:
-        found = surveys[layer] = Survey(backplane(layer))
-    return found
+#: Of a channel layer in the running event loop; the first call may raise a ``ChannelLayerError``.
+survey = OnePerLayer(Survey)
