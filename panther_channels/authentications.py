@@ -5,19 +5,21 @@ validate it, find the user, refuse. An absent credential is ``None``, and the pe
 a bad one refuses the handshake, and the log says why, but never shows the credential.
 """
 
+import time
 from datetime import timedelta
 from importlib import import_module
 from io import BytesIO
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 from urllib.parse import parse_qsl
 
-from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib import auth
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.core.handlers.asgi import ASGIRequest
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
 
+from panther_channels import status
 from panther_channels._handshake.credentials import (
     BaseAuthentication,
     CredentialAuthentication,
@@ -36,7 +38,10 @@ __all__ = [
     "SubprotocolJWTAuthentication",
 ]
 
+from panther_channels._process.threads import asking_database
+from panther_channels._socket.closing import SESSION_ENDED
 from panther_channels._socket.websocket import Websocket
+from panther_channels.exceptions import AuthenticationAPIError
 
 # What libraries let out for credentials that no client of good will sends.
 _NONSENSE = (ValueError, TypeError, OverflowError, RecursionError)
@@ -93,6 +98,21 @@ class JWTAuthentication(CredentialAuthentication):
         seconds = leeway.total_seconds() if isinstance(leeway, timedelta) else leeway
         return None if expiry is None else expiry + seconds
 
+    async def recheck(self, connection: Websocket) -> Any:
+        """Look at the user again, at ``CHECK_REVOKE_TOKEN``, and at simplejwt's blacklist.
+
+        A token that has expired meanwhile is none of its business: that closes a connection, where
+        it is to, without being asked.
+        """
+        if (check_blacklist := getattr(connection.token, "check_blacklist", None)) is not None:
+            from rest_framework_simplejwt.exceptions import TokenError
+
+            try:
+                await asking_database(check_blacklist)()
+            except TokenError as error:
+                self.refuse(str(error))
+        return await super().recheck(connection)
+
     def find_user(self, validated: Any) -> Any:
         """The user by ``USER_ID_CLAIM``: there, active and not revoked."""
         from rest_framework.exceptions import APIException
@@ -134,8 +154,8 @@ class CookieJWTAuthentication(JWTAuthentication):
     cookie: ClassVar[str] = "access_token"
 
     def find_credential(self, connection: Websocket) -> str | None:
-        """The value of the cookie, which must not be sent twice."""
-        return self.only(connection.headers.get_all_cookies(self.cookie), f"{self.cookie!r}")
+        """The value of the cookie."""
+        return connection.headers.get_cookies().get(self.cookie) or None
 
 
 class SubprotocolJWTAuthentication(JWTAuthentication):
@@ -167,19 +187,31 @@ class SessionAuthentication(CredentialAuthentication):
 
     def find_credential(self, connection: Websocket) -> str | None:
         """The session key in the cookie ``SESSION_COOKIE_NAME``."""
-        name = settings.SESSION_COOKIE_NAME
-        return self.only(connection.headers.get_all_cookies(name), f"the cookie {name!r}")
+        return connection.headers.get_cookies().get(settings.SESSION_COOKIE_NAME) or None
 
     def validate(self, credential: str) -> Any:
         """The session, empty where it has ended."""
-        return import_module(settings.SESSION_ENGINE).SessionStore(credential)
+        return _session(credential)
+
+    def session_key_of(self, connection: Websocket) -> str | None:
+        """The key of the session, for whoever is told that one has ended."""
+        return self.find_credential(connection)
+
+    async def recheck(self, connection: Websocket) -> Any:
+        """Look whether the session is still there, and of the same user and password."""
+        return await asking_database(self._look_again)(self.find_credential(connection))
+
+    def _look_again(self, credential: Any) -> Any:
+        try:
+            user = self.find_user(self.validate(credential))
+        except AuthenticationAPIError:  # it is one of another password, say
+            user = None
+        return user or _tell_end_of(credential)
 
     def find_user(self, validated: Any) -> Any:
         """The user who is logged in; nobody where the session knows none."""
-        # Django gives some sessions a new key here, of which a socket can't tell the browser.
-        validated.cycle_key = validated.flush = lambda: None
         request = HttpRequest()
-        request.session = validated
+        request.session = _left_alone(validated)
         if auth.SESSION_KEY not in validated:
             return None
         user = auth.get_user(request)
@@ -191,7 +223,9 @@ class SessionAuthentication(CredentialAuthentication):
 class DRFAuthentication(BaseAuthentication):
     """Any authentication class of Django REST framework, such as ``TokenAuthentication``.
 
-    It is given the handshake as a GET request, and runs in the thread for database work.
+    It is given the handshake as a GET request, with Django's session and its user, and runs in
+    the thread for database work. With DRF's ``SessionAuthentication``, keep the check of origins
+    on, as with that of this module.
 
     If that reads another header than ``Authorization``, name it in an attribute
     ``credential_headers`` of the class.
@@ -206,22 +240,75 @@ class DRFAuthentication(BaseAuthentication):
 
     async def __call__(self, connection: Websocket) -> Any:
         """Ask the class, and refuse where it raises."""
-        user, connection.token = await database_sync_to_async(self._ask)(connection)
+        user, connection.token = await asking_database(self._ask)(connection)
+        return user
+
+    @property
+    def trusts_session(self) -> bool:
+        """Whether Django's session lets in, whose cookie comes from whatever page."""
+        from rest_framework.authentication import SessionAuthentication as SessionOfDRF
+
+        return isinstance(self._authentication, SessionOfDRF)
+
+    def session_key_of(self, connection: Websocket) -> str | None:
+        """The key of the session, if that lets in, for whoever is told that one has ended."""
+        return _session_key(_request(connection)) if self.trusts_session else None
+
+    async def recheck(self, connection: Websocket) -> Any:
+        """Ask the class again; but a token may expire, unless it closes the connection anyway."""
+        expiry = expiry_of(connection.token)
+        if expiry is not None and expiry <= time.time():
+            return connection.user
+        return await asking_database(self._ask_again)(connection)
+
+    def _ask_again(self, connection: Websocket) -> Any:
+        user, _ = self._ask(connection)
+        if user is None and self.trusts_session:
+            _tell_end_of(self.session_key_of(connection))
         return user
 
     def _ask(self, connection: Websocket) -> tuple[Any, Any]:
         from rest_framework.exceptions import APIException
         from rest_framework.request import Request
 
-        scheme = {"wss": "https"}.get(connection.scheme, "http")
-        scope = {**connection.scope, "type": "http", "method": "GET", "scheme": scheme}
         try:
-            request = Request(ASGIRequest(scope, BytesIO()))
-            return self._authentication.authenticate(request) or (None, None)
+            request = _request(connection)
+            request.session = SimpleLazyObject(lambda: _left_alone(_session(_session_key(request))))
+            request.user = SimpleLazyObject(lambda: auth.get_user(request))
+            return self._authentication.authenticate(Request(request)) or (None, None)
         except APIException as error:
+            if error.status_code != status.HTTP_401_UNAUTHORIZED:
+                raise
             return self.refuse(_text(error.detail))
-        except (Http404, PermissionDenied, *_NONSENSE) as error:
+        except _NONSENSE as error:
             return self.refuse(type(error).__name__)
+
+
+def _request(connection: Websocket) -> Any:
+    """The handshake, as Django sees requests."""
+    scheme = {"wss": "https"}.get(connection.scheme, "http")
+    scope = {**connection.scope, "type": "http", "method": "GET", "scheme": scheme}
+    return ASGIRequest(scope, BytesIO())
+
+
+def _session_key(request: Any) -> str | None:
+    key: str | None = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    return key
+
+
+def _session(key: str | None) -> Any:
+    return import_module(settings.SESSION_ENGINE).SessionStore(key)
+
+
+def _tell_end_of(key: str | None) -> NoReturn:
+    _session(key).exists(key)  # raises where a cache is away, which looks the same
+    raise AuthenticationAPIError(SESSION_ENDED.reason)
+
+
+def _left_alone(session: Any) -> Any:
+    # Django gives some sessions a new key, of which a socket can't tell the browser.
+    session.cycle_key = session.flush = lambda: None
+    return session
 
 
 def _simplejwt() -> Any:

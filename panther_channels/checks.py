@@ -1,5 +1,7 @@
 """System checks: what is wrong with the settings and classes, before a connection meets it."""
 
+import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
+from django.core.management import get_commands
+from django.urls import URLPattern
 from django.utils.module_loading import import_string
 
 from panther_channels import conf
@@ -21,9 +25,11 @@ from panther_channels._handshake.questions import (
     problem_with_question,
     questions,
 )
+from panther_channels._handshake.routers import hides_router
 from panther_channels._hub.subscription import is_not_overridden
 from panther_channels.authentications import (
     CookieJWTAuthentication,
+    DRFAuthentication,
     QueryParamJWTAuthentication,
     SessionAuthentication,
 )
@@ -33,6 +39,9 @@ from panther_channels.permissions import HasPermission, IsAuthenticated
 from panther_channels.routing import build_url_patterns
 from panther_channels.throttling import Throttle
 
+# What pages of apps send: a scheme that is not the web's, and perhaps no host.
+_OF_APPS = re.compile(r"(?!https?:|wss?:)[a-z][a-z0-9+.-]*://(?:[\w.~:@%!$&'()+;=-]+|/?)", re.ASCII)
+
 # What Channels documents and we don't use, and what to write instead.
 _UNUSED = {
     "dispatch": "Override connect(), receive() and disconnect(), or add to WS_MIDDLEWARES",
@@ -41,6 +50,9 @@ _UNUSED = {
     "websocket_disconnect": "Override disconnect(), which takes the close code itself",
     "channel_layer_alias": "Set WS_CHANNEL_LAYER",
 }
+
+# Where the runserver is that serves no WebSockets.
+_SERVE_HTTP = {"django.core", "django.contrib.staticfiles"}
 
 _WHICH_LAYER = (
     "panther_channels.layers.LocalChannelLayer reaches all processes of one host, "
@@ -73,6 +85,21 @@ def check_urls(**_kwargs: Any) -> list[CheckMessage]:
         hint = "WS_URLS is the dict of WebSocket URLs, or its dotted path."
         return [Error(str(error), hint=hint, id="panther_channels.E001")]
     return []
+
+
+def check_routers(**_kwargs: Any) -> list[CheckMessage]:
+    """W009: a router is where it can't be seen, so that there is nothing below its URL."""
+    hint = "Let what wraps the router keep it in an attribute `inner`, as Channels' middlewares do."
+    return [
+        Warning(
+            f"WS_URLS: {str(pattern.pattern)!r} points to {pattern.callback!r}, in which a router "
+            "is hidden: all paths below are unknown.",
+            hint=hint,
+            id="panther_channels.W009",
+        )
+        for pattern in _patterns()
+        if hides_router(pattern.callback)
+    ]
 
 
 def check_middlewares(**_kwargs: Any) -> list[CheckMessage]:
@@ -128,22 +155,28 @@ def check_origins(**_kwargs: Any) -> list[CheckMessage]:
             for item in allowed
             if item != "*" and not _is_origin(item.replace("://*.", "://", 1))
         ]
-    hint = 'An origin is such as "https://example.com", "https://*.example.com", or "*".'
+    hint = (
+        'An origin is such as "https://example.com", "https://*.example.com", or "*"; that of an '
+        'app, such as "app://." or "null".'
+    )
     return [Error(problem, hint=hint, id="panther_channels.E007") for problem in problems]
 
 
 def check_cookies(**_kwargs: Any) -> list[CheckMessage]:
     """W001: a cookie lets in, and so does every page of the web."""
     try:
-        if "*" not in (conf.allowed_origins() or ()):
-            return []
+        allowed = conf.allowed_origins() or ()
     except ImproperlyConfigured:
         return []
-    hint = "Name the origins in WS_ALLOWED_ORIGINS."
+    # A page has the origin null wherever it wants: in a sandboxed frame.
+    word = next((each for each in ("*", "null") if each in allowed), None)
+    if word is None:
+        return []
+    hint = 'Name the origins in WS_ALLOWED_ORIGINS; let an app that sends "null" bring a token.'
     return [
         Warning(
-            f'{where} trusts a cookie, while WS_ALLOWED_ORIGINS is ["*"]: every page that a user '
-            "visits may connect as that user.",
+            f'{where} trusts a cookie, while WS_ALLOWED_ORIGINS has "{word}": every page that a '
+            "user visits may connect as that user.",
             hint=hint,
             id="panther_channels.W001",
         )
@@ -205,6 +238,17 @@ def check_application(**_kwargs: Any) -> list[CheckMessage]:
     text = "WS_URLS is set, but ASGI_APPLICATION is Django's, which serves no WebSockets."
     hint = "In asgi.py, import get_asgi_application from panther_channels.asgi."
     return [Warning(text, hint=hint, id="panther_channels.W003")]
+
+
+def check_runserver(**_kwargs: Any) -> list[CheckMessage]:
+    """W010: ``runserver`` is about to start, and is Django's, which serves HTTP alone."""
+    is_asked = sys.argv[1:2] == ["runserver"] and getattr(settings, "WS_URLS", None) is not None
+    # Of another app, it may serve what it likes.
+    if not is_asked or get_commands()["runserver"] not in _SERVE_HTTP:
+        return []
+    text = "WS_URLS is set, but this runserver is Django's, which answers each WebSocket with 404."
+    hint = 'Put "daphne" at the top of INSTALLED_APPS, or serve the project with uvicorn.'
+    return [Warning(text, hint=hint, id="panther_channels.W010")]
 
 
 def check_throttles(**_kwargs: Any) -> list[CheckMessage]:
@@ -321,6 +365,7 @@ def check_redis_layer(**_kwargs: Any) -> list[CheckMessage]:
 
 CHECKS = (
     check_urls,
+    check_routers,
     check_middlewares,
     check_authentication,
     check_classes,
@@ -329,6 +374,7 @@ CHECKS = (
     check_permissions,
     check_query_parameters,
     check_application,
+    check_runserver,
     check_throttles,
     check_limits,
     check_overrides,
@@ -340,15 +386,19 @@ CHECKS = (
 
 
 def _is_origin(item: str) -> bool:
-    return "*" not in item and parse_origin(item) is not None
+    is_of_site = "*" not in item and parse_origin(item) is not None
+    return is_of_site or item == "null" or _OF_APPS.fullmatch(item) is not None
+
+
+def _patterns() -> list[URLPattern]:
+    try:
+        return build_url_patterns(conf.urls() or {})
+    except ImproperlyConfigured:
+        return []  # E001 tells
 
 
 def _consumers() -> Iterator[Any]:
-    try:
-        patterns = build_url_patterns(conf.urls() or {})
-    except ImproperlyConfigured:
-        return  # E001 tells
-    yield from consumers_of(patterns)
+    yield from consumers_of(_patterns())
 
 
 def _uses_of(*kinds: type) -> Iterator[str]:
@@ -360,7 +410,9 @@ def _uses_of(*kinds: type) -> Iterator[str]:
     declared |= {f"{item.__qualname__}.auth": declared_by(item, "auth") for item in _consumers()}
     for where, value in declared.items():
         for item in questions(value):
-            if issubclass(item if isinstance(item, type) else type(item), kinds):
+            is_known = issubclass(item if isinstance(item, type) else type(item), kinds)
+            trusts_session = SessionAuthentication in kinds and isinstance(item, DRFAuthentication)
+            if is_known or (trusts_session and item.trusts_session):
                 yield where
 
 

@@ -5,6 +5,7 @@
     PantherChannelsError
     ├── ChannelLayerError
     ├── ConnectionNotFoundError
+    ├── DeliveryTimeoutError
     └── BaseError
         ├── WebsocketError
         ├── AuthenticationAPIError
@@ -16,6 +17,7 @@ Errors in settings and URLs are Django's own :exc:`~django.core.exceptions.Impro
 bad arguments are :exc:`ValueError` or :exc:`TypeError`.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from panther_channels import status
@@ -45,6 +47,39 @@ class ConnectionNotFoundError(PantherChannelsError):
 
     def __str__(self) -> str:
         return f"No open connection has the id {self.connection_id!r}."
+
+
+class DeliveryTimeoutError(PantherChannelsError):
+    """Not all whom it concerns have confirmed in time.
+
+    Who didn't may have got the message nevertheless, or get it yet.
+
+    Attributes:
+        within: the seconds that they had.
+        delivered: how many connections took it.
+        waiting: how many are known to have been handed it, and didn't take it yet.
+        missing: the processes that gave no answer, each by the eight digits with which the ids of
+            its connections begin; "?" for one of which no more is known than that it is there.
+    """
+
+    def __init__(
+        self, within: float, delivered: int = 0, waiting: int = 0, missing: Iterable[str] = ()
+    ) -> None:
+        self.within, self.delivered, self.waiting = within, delivered, waiting
+        self.missing = tuple(missing)
+        super().__init__(within, delivered, waiting, self.missing)
+
+    def __str__(self) -> str:
+        told = []
+        if self.delivered or self.waiting or not self.missing:
+            plural = "" if self.delivered == 1 else "s"
+            told.append(f"{self.delivered} connection{plural} took it")
+        if self.waiting:
+            told.append(f"{self.waiting} {'has' if self.waiting == 1 else 'have'} yet to")
+        if self.missing:
+            silent = ("an unnamed process" if each == "?" else each for each in self.missing)
+            told.append(f"{'and ' if told else ''}no answer came from {', '.join(silent)}")
+        return f"Within {self.within:g} s, {', '.join(told)}."
 
 
 class BaseError(PantherChannelsError):

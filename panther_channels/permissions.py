@@ -8,6 +8,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
+from panther_channels._process.log_lines import named
 from panther_channels._socket.websocket import Websocket
 
 
@@ -89,7 +90,7 @@ class _Combined(BasePermission):
         self._all_of_them = all_of_them
 
     def __repr__(self) -> str:
-        return f"({(' & ' if self._all_of_them else ' | ').join(map(repr, self.parts))})"
+        return f"({(' & ' if self._all_of_them else ' | ').join(map(named, self.parts))})"
 
     async def __call__(self, connection: Websocket) -> bool:
         for part in self.parts:
@@ -103,7 +104,7 @@ class _Not(BasePermission):
         self.parts = [_ready(part)]
 
     def __repr__(self) -> str:
-        return f"~{self.parts[0]!r}"
+        return f"~{named(self.parts[0])}"
 
     async def __call__(self, connection: Websocket) -> bool:
         return not await self.parts[0](connection)

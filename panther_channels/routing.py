@@ -15,21 +15,23 @@ from django.urls import URLPattern
 from django.urls.converters import DEFAULT_CONVERTERS, get_converters
 from django.urls.resolvers import RoutePattern
 
-from panther_channels._handshake.parameters import parameters
+from panther_channels._handshake.parameters import parameters, problem_with_hooks
 from panther_channels._handshake.questions import problem_with_names
-from panther_channels.websocket import GenericWebsocket
+from panther_channels._handshake.routers import open_routes, router_in
+from panther_channels._handshake.routes import LONGEST_PATH
+from panther_channels.websocket import GenericWebsocket, Websocket
 
-_STATIC = re.compile(r"[a-zA-Z0-9_-]+", re.ASCII)
+# What a segment may be made of as it is (RFC 3986 section 3.3); and what has a meaning elsewhere:
+# patterns of other routers, and dots that clients take out of a path.
+_STATIC = re.compile(r"[a-zA-Z0-9._~!$&'()*+,;=:@-]+", re.ASCII)
+_MEANT_OTHERWISE = re.compile(r":.*|\*+|.*\.[*+].*|.*\$|\.\.?")
 _VARIABLE = re.compile(r"<(?:([a-zA-Z_][a-zA-Z0-9_]*):)?([a-zA-Z0-9_]+)>", re.ASCII)
 # Any other converter may take slashes, as far as can be told.
 _ONE_SEGMENT = {DEFAULT_CONVERTERS[kind].regex for kind in ("int", "slug", "str", "uuid")}
-# uvicorn answers a longer handshake with 414; HTTP may have a path of any length there.
-_LONGEST_PATH = 8192
 # How many characters may be looked at, where several variables could take slashes, until a path
 # is found in none of the ways to divide it; and as how many each try counts, whatever its length.
 _MOST_EFFORT = 300_000
 _TRY = 1_000
-_HOOKS = ("connect", "receive", "disconnect", "accept", "send", "close")
 
 
 @dataclass(slots=True)
@@ -68,7 +70,8 @@ class _UrlPattern(RoutePattern):
     def __init__(self, segments: list[str], parts: list[_Part], *, is_router: bool) -> None:
         super().__init__("/".join(segments))
         fixed = list(takewhile(lambda segment: not segment.startswith("<"), segments))
-        self._head = "/".join(fixed)
+        self.head = "/".join(fixed)
+        self.is_fixed = len(fixed) == len(segments) and not is_router
         self._parts = parts[len(fixed) :]
         self._is_router = is_router
         slashed = [n for n, part in enumerate(self._parts) if not part.is_one_segment]
@@ -76,11 +79,11 @@ class _UrlPattern(RoutePattern):
         self._settled = len(self._parts) if is_router else max(slashed, default=0)
 
     def match(self, path: str) -> Any:
-        if not path.startswith(self._head) or len(path) > _LONGEST_PATH:
+        if not path.startswith(self.head) or len(path) > LONGEST_PATH:
             return None
         # A router below sees the slashes at the end, too: path("one/") wants its own.
         search = _Search(f"/{path}" if self._is_router else f"/{path}".rstrip("/"))
-        end = self._end(search, len(self._head) + 1 if self._head else 0, 0)
+        end = self._end(search, len(self.head) + 1 if self.head else 0, 0)
         if end is None:
             return None
         try:
@@ -128,12 +131,12 @@ class _UrlPattern(RoutePattern):
 class _Below:
     """A router, hidden from the one above, which would replace our pattern by a plain one."""
 
-    def __init__(self, router: Any) -> None:
-        self._router = router
-        self.routes = getattr(router, "routes", None)
+    def __init__(self, application: Any) -> None:
+        self.inner = application
+        open_routes(router_in(application))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._router(scope, receive, send)
+        await self.inner(scope, receive, send)
 
 
 def build_url_patterns(urls: Any) -> list[URLPattern]:
@@ -182,10 +185,10 @@ def _add(root: _Place, url: str, endpoint: Any) -> None:
         if (variable := _VARIABLE.fullmatch(segment)) is not None:
             _check_variable(place, variable, variables)
             variables.append(variable[2])
-        elif not _STATIC.fullmatch(segment):
+        elif not _STATIC.fullmatch(segment) or _MEANT_OTHERWISE.fullmatch(segment):
             raise ImproperlyConfigured(
-                f"has the segment {segment!r}: a segment is made of letters, digits, - and _, or "
-                "is a variable such as <name> or <int:name>"
+                f"has the segment {segment!r}: a segment is made of letters, digits and "
+                "-._~!$&'()*+,;=:@, and no pattern, or is a variable such as <name> or <int:name>"
             )
         place = place.below.setdefault(segment, _Place())
     if endpoint == {}:
@@ -226,12 +229,8 @@ def _check_variable(place: _Place, variable: re.Match[str], seen: list[str]) -> 
 def _application(endpoint: Any, variables: list[str]) -> Any:
     consumer = getattr(endpoint, "consumer_class", endpoint)
     if isinstance(consumer, type) and issubclass(consumer, GenericWebsocket):
-        for hook in _HOOKS:
-            if not iscoroutinefunction(inspect.unwrap(getattr(consumer, hook))):
-                raise ImproperlyConfigured(
-                    f"points to {consumer.__qualname__}, whose {hook}() is not async: write "
-                    f"`async def {hook}`"
-                )
+        if (problem := problem_with_hooks(consumer)) is not None:
+            raise ImproperlyConfigured(f"points to {consumer.__qualname__}, whose {problem}")
         if (problem := problem_with_names(consumer)) is not None:
             raise ImproperlyConfigured(f"points to {consumer.__qualname__}, but {problem}")
         checked: Any = consumer  # to mypy a class with an untyped base is unhashable
@@ -253,7 +252,7 @@ def _problem(endpoint: Any) -> str | None:
     if isinstance(endpoint, AsyncConsumer):
         return "which is one connection, for all clients to share (take the class's `.as_asgi()`)"
     if isinstance(endpoint, type):
-        is_consumer = issubclass(endpoint, AsyncConsumer)
+        is_consumer = issubclass(endpoint, AsyncConsumer) and not issubclass(endpoint, Websocket)
         hint = " (of a Channels consumer take `.as_asgi()`)" if is_consumer else ""
         return f"which is a class, but no GenericWebsocket{hint}"
     call = endpoint if inspect.isroutine(endpoint) else getattr(endpoint, "__call__", None)  # noqa: B004
@@ -267,11 +266,11 @@ def _problem(endpoint: Any) -> str | None:
 
 
 def _patterns(place: _Place, segments: list[str], parts: list[_Part]) -> Iterator[URLPattern]:
-    is_router = getattr(place.endpoint, "_path_routing", False) is True
+    is_router = router_in(place.endpoint) is not None
     if place.endpoint is not None and not is_router:
         yield URLPattern(_UrlPattern(segments, parts, is_router=False), place.endpoint)
     statics = [segment for segment in place.below if not segment.startswith("<")]
-    taken = rf"(?!(?:{'|'.join(statics)})(?:/|\Z))" if statics else ""
+    taken = rf"(?!(?:{'|'.join(map(re.escape, statics))})(?:/|\Z))" if statics else ""
     for segment, below in sorted(place.below.items(), key=lambda item: item[0].startswith("<")):
         part = _part(segment, taken)
         yield from _patterns(below, [*segments, segment], [*parts, part])
@@ -282,7 +281,7 @@ def _patterns(place: _Place, segments: list[str], parts: list[_Part]) -> Iterato
 def _part(segment: str, taken: str = "") -> _Part:
     variable = _VARIABLE.fullmatch(segment)
     if variable is None:
-        return _Part("", re.compile(segment), is_one_segment=True)
+        return _Part("", re.compile(re.escape(segment)), is_one_segment=True)
     regex = get_converters()[variable[1] or "str"].regex
     return _Part(variable[2], re.compile(f"{taken}(?:{regex})"), regex in _ONE_SEGMENT)
 

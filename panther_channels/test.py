@@ -1,16 +1,29 @@
 """A WebSocket client for tests: it talks to an ASGI application in process, without a server."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 from urllib.parse import unquote, urlencode
 
+from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
+from django.conf import settings
+from django.contrib import auth
 
-from panther_channels import status
+from panther_channels import conf, status
+from panther_channels._handshake.questions import declared_by, questions
 from panther_channels._process import database
-from panther_channels._socket.encoding import to_json
+from panther_channels._socket.encoding import to_text
+from panther_channels.authentications import (
+    CookieJWTAuthentication,
+    JWTAuthentication,
+    QueryParamJWTAuthentication,
+    SessionAuthentication,
+    SubprotocolJWTAuthentication,
+)
 from panther_channels.exceptions import PantherChannelsError
 
 
@@ -73,8 +86,7 @@ class TestConnection:
         if isinstance(data, bytes):
             event = {"type": "websocket.receive", "bytes": data}
         else:
-            text = data if isinstance(data, str) else to_json(data)
-            event = {"type": "websocket.receive", "text": text}
+            event = {"type": "websocket.receive", "text": to_text(data)}
         await self._communicator.send_input(event)
 
     async def receive(self) -> str | bytes:
@@ -84,9 +96,12 @@ class TestConnection:
             ConnectionClosed: the application closed instead.
             TimeoutError: nothing came in time; the connection goes on.
         """
+        return await self._next(self._timeout)
+
+    async def _next(self, seconds: float) -> str | bytes:
         if self.close_code is not None:
             raise ConnectionClosed(self.close_code, self.close_reason)
-        event = await _output(self._communicator, self._timeout)
+        event = await _output(self._communicator, seconds)
         if event["type"] == "websocket.close":
             self._closed(event.get("code", status.WS_1000_NORMAL_CLOSURE), event.get("reason"))
             await self._disconnected()
@@ -94,6 +109,39 @@ class TestConnection:
         text = event.get("text")
         message: str | bytes = event["bytes"] if text is None else text
         return message
+
+    async def receive_json(self) -> Any:
+        """What the next message of the application says, which is JSON.
+
+        Raises:
+            ValueError: it is no JSON.
+            ConnectionClosed: the application closed instead.
+            TimeoutError: nothing came in time; the connection goes on.
+        """
+        message = await self.receive()
+        try:
+            return json.loads(message)
+        except ValueError:
+            raise ValueError(f"The application sent {message!r}, which is no JSON.") from None
+
+    async def receive_nothing(self, within: float = 0.1) -> bool:
+        """Wait for a while in which the application sends nothing; the connection goes on.
+
+        Args:
+            within: seconds to wait, a tenth by default.
+
+        Returns:
+            ``True``, so that an ``assert`` before it does no harm.
+
+        Raises:
+            AssertionError: it sent something, which the error tells.
+            ConnectionClosed: the application closed, or has closed before.
+        """
+        try:
+            message = await self._next(within)
+        except TimeoutError:
+            return True
+        raise AssertionError(f"The application sent {message!r}, and should have sent nothing.")
 
     async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
         """Close from the client's side, and wait until the application has ended."""
@@ -141,6 +189,7 @@ class WebsocketClient:
         self,
         path: str,
         *,
+        user: Any = None,
         headers: Mapping[str, str] | None = None,
         query_params: Mapping[str, str] | None = None,
         subprotocols: list[str] | None = None,
@@ -149,6 +198,11 @@ class WebsocketClient:
 
         Args:
             path: the path of the URL, percent-encoded where it must be.
+            user: a saved user who connects, with the credential that the class's ``auth``, or
+                ``WS_AUTHENTICATION``, takes: the cookie of a new session, or a new token in the
+                header, cookie, query parameter or subprotocol where it is looked for. Of several
+                authentications, it is the first for which one can be made. Behind a router or
+                middleware that isn't of this package, it is a session.
             headers: headers of the request, besides ``Host``.
             query_params: parameters of its query string.
             subprotocols: what the client offers.
@@ -156,8 +210,11 @@ class WebsocketClient:
         Raises:
             HandshakeRejected: the application refused.
             TimeoutError: it gave no answer in time.
+            ValueError: for this class, no credential of the user can be made.
         """
         scope = _scope(path, headers or {}, query_params or {}, subprotocols or [])
+        if user is not None:
+            await _present(user, _class_at(self._application, scope), scope)
         communicator = ApplicationCommunicator(self._application, scope)
         connection = TestConnection(communicator, self._timeout)
         try:
@@ -177,6 +234,82 @@ class WebsocketClient:
             raise await _rejection(communicator, event, self._timeout)
         connection.subprotocol = event.get("subprotocol")
         connection.headers = list(event.get("headers", ()))
+
+
+def _class_at(application: Any, scope: dict[str, Any]) -> Any:
+    """The class that an application hands a handshake to, where that is one of this package."""
+    application = getattr(application, "application", application)  # that serves static files
+    if (applications_at := getattr(application, "applications_at", None)) is not None:
+        application = next(iter(applications_at(scope)), None)
+    consumer = getattr(application, "consumer_class", None)
+    return consumer if hasattr(consumer, "auth") else None
+
+
+async def _present(user: Any, handler: Any, scope: dict[str, Any]) -> None:
+    """Add a user's credential to a handshake, of the kind that its class looks for."""
+    if handler is None:
+        kinds: list[Any] = [SessionAuthentication]
+    else:
+        declared = questions(declared_by(handler, "auth") or conf.authentication())
+        kinds = [each if isinstance(each, type) else type(each) for each in declared]
+    for kind in kinds:
+        if issubclass(kind, SessionAuthentication):
+            key = await sync_to_async(_new_session)(user)
+            _add_cookie(scope, settings.SESSION_COOKIE_NAME, key)
+            return
+        if issubclass(kind, JWTAuthentication):
+            _add_token(scope, kind, str(await sync_to_async(_new_token)(user)))
+            return
+    names = ", ".join(kind.__qualname__ for kind in kinds) or "no auth"
+    raise ValueError(
+        f"{handler.__qualname__} has {names}, for which connect(user=…) can make no credential: "
+        "give one in headers, query_params or subprotocols."
+    )
+
+
+def _add_token(scope: dict[str, Any], kind: Any, token: str) -> None:
+    from rest_framework_simplejwt.settings import api_settings
+
+    if issubclass(kind, SubprotocolJWTAuthentication):
+        scope["subprotocols"] = [kind.subprotocol, token, *scope["subprotocols"]]
+    elif issubclass(kind, QueryParamJWTAuthentication):
+        pairs = [scope["query_string"].decode(), urlencode({kind.parameter: token})]
+        scope["query_string"] = "&".join(filter(None, pairs)).encode()
+    elif issubclass(kind, CookieJWTAuthentication):
+        _add_cookie(scope, kind.cookie, token)
+    else:
+        types = api_settings.AUTH_HEADER_TYPES
+        name = api_settings.AUTH_HEADER_NAME.removeprefix("HTTP_").replace("_", "-")
+        _add_header(scope, name, f"{types if isinstance(types, str) else types[0]} {token}")
+
+
+def _new_session(user: Any) -> str:
+    # Not by force_login() of Django's client, which saves the user, and tells signal handlers.
+    backends = settings.AUTHENTICATION_BACKENDS
+    session = import_module(settings.SESSION_ENGINE).SessionStore()
+    session[auth.SESSION_KEY] = user._meta.pk.value_to_string(user)
+    session[auth.BACKEND_SESSION_KEY] = next(
+        path for path in backends if hasattr(auth.load_backend(path), "get_user")
+    )
+    session[auth.HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.create()
+    return str(session.session_key)
+
+
+def _new_token(user: Any) -> Any:
+    from rest_framework_simplejwt.settings import api_settings
+
+    return api_settings.AUTH_TOKEN_CLASSES[0].for_user(user)
+
+
+def _add_cookie(scope: dict[str, Any], name: str, value: str) -> None:
+    given = dict(scope["headers"]).get(b"cookie", b"").decode()
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != b"cookie"]
+    _add_header(scope, "Cookie", "; ".join(filter(None, [given, f"{name}={value}"])))
+
+
+def _add_header(scope: dict[str, Any], name: str, value: str) -> None:
+    scope["headers"].append((name.lower().encode(), value.encode()))
 
 
 async def _output(communicator: ApplicationCommunicator, seconds: float) -> dict[str, Any]:

@@ -5,9 +5,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
-from channels.db import database_sync_to_async
-
 from panther_channels._process.log_lines import shortened
+from panther_channels._process.threads import apart_from_handlers, asking_database
 from panther_channels._socket.websocket import Websocket
 from panther_channels.exceptions import AuthenticationAPIError
 
@@ -37,6 +36,20 @@ class BaseAuthentication(ABC):
             AuthenticationAPIError: the credential is bad; the handshake is refused.
         """
 
+    async def recheck(self, connection: Websocket) -> Any:
+        """The user of an open connection once more, since the access may have changed.
+
+        The row in the database was looked at already. Called at any time and any number of times,
+        so it must not use up what it looks at.
+
+        Raises:
+            AuthenticationAPIError: the user is let in no more; an answer of ``None`` says so, too.
+            Exception: an ``OSError``, an ``OperationalError`` of Django's, or one with the
+                ``status_code`` 503 says that it can't be told now, so that it is asked again; any
+                other closes the connection with 1011.
+        """
+        return connection.user
+
     def only(self, values: Sequence[str], what: str) -> str | None:
         """The one value of a credential, ``None`` where there is none; refuses several."""
         if len(values) > 1:
@@ -65,7 +78,7 @@ class CredentialAuthentication(BaseAuthentication):
         credential = self.find_credential(connection)
         if credential is None:
             return None
-        user, validated = await database_sync_to_async(self._find)(credential)
+        user, validated = await asking_database(self._find)(credential)
         if user is not None:
             connection.token = validated
         return user
@@ -80,10 +93,17 @@ class CredentialAuthentication(BaseAuthentication):
         Raises:
             AuthenticationAPIError: it is bad, or of another user.
         """
-        user, token = await database_sync_to_async(self._find)(credential)
+        with apart_from_handlers():
+            user, token = await asking_database(self._find)(credential)
         if user is None or user != connection.user:
             self.refuse("the fresh credential is of another user")
         connection.user, connection.token = user, token
+
+    async def recheck(self, connection: Websocket) -> Any:
+        """Take the third step again, by what the second one gave."""
+        if connection.token is None:
+            return connection.user
+        return await asking_database(self.find_user)(connection.token)
 
     def _find(self, credential: Any) -> tuple[Any, Any]:
         validated = self.validate(credential)

@@ -1,4 +1,4 @@
-"""What ``connect()`` takes: its annotations, read once per class, and the casts they ask for."""
+"""What hooks take: ``connect()``'s annotations, read once per class, and the casts they ask for."""
 
 import enum
 import inspect
@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from asgiref.sync import iscoroutinefunction
 from channels.consumer import AsyncConsumer
 from django.core.exceptions import ImproperlyConfigured
 
@@ -23,6 +24,15 @@ Cast = Callable[[str], Any]
 
 _MOST_DIGITS = sys.int_info.default_max_str_digits  # 4,300, the most that int() reads
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+# How the hooks are called, for those of whom that is known: with what, and how they are written.
+_HOOKS: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
+    "receive": (("",), {}, "(self, data)"),
+    "disconnect": ((1000,), {}, "(self, code)"),
+    "send": ((), {"data": ""}, "(self, data=None)"),
+    "close": ((), {"code": 1000, "reason": ""}, '(self, code=1000, reason="")'),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +110,28 @@ def parameters(consumer: Any) -> Parameters:
         required={p.name for p in named if p.default is p.empty} - connections,
         takes_any=any(p.kind is p.VAR_KEYWORD for p in signature),
     )
+
+
+def problem_with_hooks(consumer: Any) -> str | None:
+    """What is wrong with a method that is called here, for the start and the system checks."""
+    for name in ("connect", "accept", *_HOOKS):
+        hook = getattr(consumer, name)
+        if not iscoroutinefunction(inspect.unwrap(hook)):
+            return f"{name}() is not async: write `async def {name}`"
+    for name, (arguments, keywords, right) in _HOOKS.items():
+        hook = inspect.getattr_static(consumer, name)
+        bound = hook.__get__(object(), consumer) if hasattr(hook, "__get__") else hook
+        # What is called, and not what a decorator has wrapped; Channels' receive() takes two.
+        signature = inspect.signature(bound, follow_wrapped=False)
+        try:
+            signature.bind(*arguments, **keywords)
+        except TypeError:
+            is_taken = False
+        else:
+            is_taken = not (name == "receive" and "bytes_data" in signature.parameters)
+        if not is_taken:
+            return f"{name}() takes {signature}: write `async def {name}{right}`, as it is called"
+    return None
 
 
 def _hint(connect: Callable[..., Any], owner: str, parameter: inspect.Parameter) -> Any:

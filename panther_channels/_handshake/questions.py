@@ -6,14 +6,17 @@ from functools import lru_cache
 from typing import Any
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist
 from django.db import router
 from django.db.models import Model
 from django.urls import URLPattern
 
 from panther_channels import conf
 from panther_channels._handshake.credentials import ForeignCredentialError
-from panther_channels._socket.websocket import Websocket
+from panther_channels._process import caches
+from panther_channels._process.threads import apart_from_handlers
+from panther_channels._socket.closing import USER_DEACTIVATED, USER_DELETED
+from panther_channels._socket.websocket import CONNECTION, Websocket
 from panther_channels.exceptions import AuthenticationAPIError, AuthorizationAPIError
 
 _ENDED = {"Closed", "Rejected"}  # states
@@ -66,37 +69,54 @@ async def authenticate(connection: Websocket, authentications: list[Any]) -> Any
         ImproperlyConfigured: an authentication is not async.
         Exception: whatever the authentication raises, to refuse the connection.
     """
-    foreign = None
+    foreign: tuple[Any, ForeignCredentialError] | None = None
     for authentication in authentications:
         asked = authentication() if inspect.isclass(authentication) else authentication
         try:
             connection.user = await _ask(asked, connection)
         except ForeignCredentialError as error:
-            foreign = foreign or error
+            foreign = foreign or (asked, error)
             continue
         if connection.state in _ENDED:  # by this one, whatever it says
             return None
         if connection.user is not None:
             return asked
     if foreign is not None:
-        raise foreign
+        getattr(connection, CONNECTION).asked = foreign[0]
+        raise foreign[1]
     return None
 
 
-async def authorize(connection: Websocket) -> None:
+def permissions_of(connection: Websocket) -> list[Any]:
+    """The class's ``permissions``."""
+    return questions(_declared(connection, "permissions"))
+
+
+async def authorize(connection: Websocket, permissions: list[Any]) -> None:
     """Ask the permissions one by one; the first refusal ends it.
 
     Raises:
-        AuthorizationAPIError: a permission gave a falsy answer.
+        AuthenticationAPIError: a permission gave a falsy answer, and nobody is logged in who could.
+        AuthorizationAPIError: it gave it for a user, or for all.
         ImproperlyConfigured: a permission is not async.
     """
-    for permission in questions(_declared(connection, "permissions")):
+    for permission in permissions:
         asked = permission() if inspect.isclass(permission) else permission
         is_granted = await _ask(asked, connection)
         if connection.state in _ENDED:  # by this one, whatever it says
             return
         if not is_granted:
+            getattr(connection, CONNECTION).asked = asked
+            if _may_log_in(connection):
+                raise AuthenticationAPIError("Authentication Required")
             raise AuthorizationAPIError
+
+
+def _may_log_in(connection: Websocket) -> bool:
+    """Whether nobody is logged in, but could be: by an authentication, or where Django asked."""
+    if user := connection.user:
+        return not getattr(user, "is_authenticated", True)
+    return bool(authentications_of(connection))
 
 
 async def confirm(user: Any) -> None:
@@ -108,9 +128,59 @@ async def confirm(user: Any) -> None:
     # Whoever does not come from the database, or is let in though inactive, is asked nothing.
     is_row = isinstance(user, Model) and not user._state.adding
     if is_row and getattr(user, "is_active", False):
-        found = await sync_to_async(_found_again)(user)
+        with apart_from_handlers():  # of which connect() is one, where this is called
+            found = await sync_to_async(_found_again)(user)
         if not getattr(found, "is_active", False):
             raise AuthenticationAPIError("User deactivated or deleted")
+
+
+async def refresh(user: Any) -> None:
+    """Read a user of an open connection from the database once more.
+
+    Raises:
+        AuthenticationAPIError: the user was deactivated or deleted meanwhile.
+    """
+    if isinstance(user, Model) and not user._state.adding:
+        with apart_from_handlers():
+            await sync_to_async(_refresh)(user)
+
+
+async def reauthenticate(connection: Websocket, authentication: Any) -> None:
+    """Ask an authentication once more whether it lets in the user that it has found.
+
+    Args:
+        connection: it.
+        authentication: ``None`` where it was a middleware or a hook that has set the user.
+
+    Raises:
+        AuthenticationAPIError: it doesn't.
+        Exception: whatever else the authentication raises.
+    """
+    recheck = getattr(authentication, "recheck", None)
+    if recheck is None:
+        return
+    kept = caches.opened()
+    try:
+        with apart_from_handlers():
+            found = await recheck(connection)
+    finally:
+        caches.close_all_but(kept)
+    if found is None:
+        raise AuthenticationAPIError
+
+
+def _refresh(user: Any) -> None:
+    # In place: the project may have put something on it.
+    was_active = getattr(user, "is_active", False)
+    try:
+        user.refresh_from_db(using=router.db_for_write(user._meta.model, instance=user))
+    except ObjectDoesNotExist:
+        raise AuthenticationAPIError(USER_DELETED.reason) from None
+    for cached in ("_perm_cache", "_user_perm_cache", "_group_perm_cache"):  # of ModelBackend
+        if hasattr(user, cached):
+            delattr(user, cached)
+    if was_active and not getattr(user, "is_active", False):
+        raise AuthenticationAPIError(USER_DEACTIVATED.reason)
 
 
 def _found_again(user: Any) -> Any:
@@ -154,6 +224,8 @@ def _declared(connection: Websocket, name: str) -> Any:
 
 
 async def _ask(question: Any, connection: Websocket) -> Any:
+    asking = getattr(connection, CONNECTION)
+    asking.asked = question  # until it has answered: a refusal is logged with its name
     arguments = (connection, connection) if _is_method(question) else (connection,)
     answer = question(*arguments)
     if not inspect.isawaitable(answer):
@@ -161,7 +233,14 @@ async def _ask(question: Any, connection: Websocket) -> Any:
             f"{question!r} of {type(connection).__qualname__} must be an async function, or a "
             "class with an async __call__()"
         )
-    return await answer
+    kept = caches.opened()
+    try:
+        with apart_from_handlers():
+            result = await answer
+    finally:
+        caches.close_all_but(kept)  # in which Django may keep the sessions
+    asking.asked = None
+    return result
 
 
 @lru_cache(maxsize=256)

@@ -1,10 +1,10 @@
 """Old database connections, closed without a thread hop per message.
 
 Channels asks Django to close them before every message, which costs a hop to the database thread
-each time. Here they are closed where a WebSocket begins and ends, after a database error, and in
-between at most once a second per process; and not at all while no database connection is open.
-One that is used again before that has its health checked first, as Django does for a request. One
-that is lost amid a message fails the query that notices it, and is replaced for the next one.
+each time. Here they are closed after a database error, and otherwise at most once a second per
+process; and not at all while no database connection is open. One that is used again before that
+has its age and its health checked first, as Django does for a request. One that is lost amid a
+message fails the query that notices it, and is replaced for the next one.
 """
 
 import asyncio
@@ -15,9 +15,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import channels.db
 from asgiref.sync import sync_to_async
 from django.db import InterfaceError, OperationalError, close_old_connections, connections
 from django.db.backends.signals import connection_created
+
+from panther_channels._process.threads import handshake_threads, is_test_run
 
 logger = logging.getLogger("panther_channels")
 
@@ -36,7 +39,8 @@ class _Use:
         self.turns = 0
 
     def begin(self) -> None:
-        """A message begins: a connection is not used for it before it was checked."""
+        """A message or a handshake begins: no connection is used for it before it was checked."""
+        self.is_serving = True
         self.turns += 1
         _turn.set(self.turns)
 
@@ -80,6 +84,8 @@ class _Health:
         is_open = connection.connection is self._opened and not connection.in_atomic_block
         if turn > self._turn and is_open and not use.is_left_alone:
             self._turn, connection.health_check_done = turn, False
+            if connection.settings_dict["CONN_MAX_AGE"] != 0:  # else it is kept for a second
+                connection.close_if_unusable_or_obsolete()
         self._check()
 
 
@@ -100,14 +106,20 @@ connection_created.connect(_opened, dispatch_uid="panther_channels._process.data
 
 
 async def close_old() -> None:
-    """Close what is unusable or older than ``CONN_MAX_AGE``, in the thread of Django code."""
-    use.is_serving = True
+    """Close what is unusable or older than ``CONN_MAX_AGE``, in the threads of Django code."""
     if use.is_open and not use.is_left_alone:
         use.is_open = False
-        try:
-            use.is_open = await sync_to_async(_close_and_look)() or use.is_open
-        except Exception:
-            logger.exception("Old database connections could not be closed")
+        for thread in handshake_threads:
+            thread.submit(_close_and_look)
+        await sync_to_async(_close_and_look)()
+
+
+async def close_old_at_end() -> None:
+    """The same, at the end of a WebSocket: soon, since a handler may be busy in its thread."""
+    if is_test_run():  # who would not wait, and drop the database
+        await close_old()
+    else:
+        close_old_soon()
 
 
 def close_old_soon() -> None:
@@ -119,12 +131,26 @@ def close_old_soon() -> None:
 
 @contextmanager
 def left_alone() -> Iterator[None]:
-    """For tests, whose database connections the test runner opens, guards and closes."""
+    """For tests, whose database connections the test runner opens, guards and closes.
+
+    Channels' ``database_sync_to_async()`` closes the connection of a ``TestCase`` amid its
+    transaction: of a SQLite, Django takes it for one that was left in a wrong state.
+    """
+    if not use.is_left_alone:
+        vars(channels.db)["close_old_connections"] = _close_outside_transactions
     use.is_left_alone += 1
     try:
         yield
     finally:
         use.is_left_alone -= 1
+        if not use.is_left_alone:
+            vars(channels.db)["close_old_connections"] = close_old_connections
+
+
+def _close_outside_transactions() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
 
 
 def _look() -> None:
@@ -133,6 +159,10 @@ def _look() -> None:
     task.add_done_callback(use.looks.discard)
 
 
-def _close_and_look() -> bool:
-    close_old_connections()
-    return any(item.connection is not None for item in connections.all(initialized_only=True))
+def _close_and_look() -> None:
+    try:
+        close_old_connections()
+        if any(item.connection is not None for item in connections.all(initialized_only=True)):
+            use.is_open = True
+    except Exception:
+        logger.exception("Old database connections could not be closed")

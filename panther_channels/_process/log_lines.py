@@ -4,6 +4,7 @@ import logging
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 _LONGEST = 70  # characters of a value
 _MOST = 1000  # causes that are remembered
@@ -18,6 +19,15 @@ def shown(value: str | None) -> str:
 def shortened(text: str, longest: int = _LONGEST) -> str:
     """A text, cut off where it is long."""
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def named(question: Any) -> str:
+    """The name of an authentication or a permission: its own, that of its class, or its repr."""
+    question = getattr(question, "func", question)  # of functools.partial
+    kind: Any = type(question)
+    if kind.__repr__ is object.__repr__:
+        question = kind
+    return getattr(question, "__qualname__", None) or repr(question)
 
 
 @dataclass(slots=True)

@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Coroutine, Generator
 from types import CoroutineType
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
+
+from panther_channels import status
 from panther_channels._process.log_lines import Repeats, shown
 from panther_channels._process.loops import OnePerLoop
 from panther_channels.exceptions import ChannelLayerError
 
-#: Seconds for a step of a handshake. daphne gives a client up after five.
+#: Seconds for a step of a handshake, which has WS_CONNECT_TIMEOUT for all of them.
 TO_JOIN = 1.5
 #: Seconds for an outside send or close.
 TO_SEND = 5.0
@@ -28,6 +31,13 @@ def is_trouble(error: BaseException) -> bool:
     """Whether an exception says all there is to know, without its traceback."""
     redis: Any = sys.modules.get("redis")  # who has such an error has imported it
     return isinstance(error, OSError if redis is None else OSError | redis.RedisError)
+
+
+def is_unanswered(error: BaseException) -> bool:
+    """Whether an exception says that somebody couldn't be asked, and not what the answer is."""
+    kinds = OperationalError | InterfaceError | ChannelLayerError
+    is_unavailable = getattr(error, "status_code", None) == status.HTTP_503_SERVICE_UNAVAILABLE
+    return is_trouble(error) or isinstance(error, kinds) or is_unavailable
 
 
 class _Begun:
@@ -100,6 +110,14 @@ def log_failure(error: Exception) -> None:
             (str(error) or type(error).__name__).rstrip("."),
             exc_info=None if is_known else error,
         )
+
+
+def log_failed_task(error: BaseException) -> None:
+    """The same of what a task has raised; an outage that was put in our words has no traceback."""
+    if isinstance(error, ChannelLayerError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, Exception):
+        log_failure(error)
 
 
 def log_end(path: str, done: str, error: ChannelLayerError) -> None:

@@ -1,6 +1,13 @@
 """How a connection ends: all close codes and reasons of ours, and what errors ask for."""
 
+import json
+import sys
 from typing import Any, NamedTuple, TypeGuard
+
+from channels.exceptions import DenyConnection
+from django.conf import settings
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.http import Http404
 
 from panther_channels import status
 from panther_channels.exceptions import BaseError, ChannelLayerError, WebsocketError
@@ -27,6 +34,7 @@ class Ending(NamedTuple):
 
 TOKEN_EXPIRED = Ending(reason="token expired")
 TOO_MANY_CONNECTIONS = Ending(reason="too many connections")
+SESSION_ENDED = Ending(reason="session ended")
 USER_DEACTIVATED = Ending(reason="user deactivated")
 USER_DELETED = Ending(reason="user deleted")
 RESTART = Ending(status.WS_1012_SERVICE_RESTART, "service restart")
@@ -44,24 +52,58 @@ UNAVAILABLE = Ending(
 )
 
 
-def is_refusal(error: BaseException) -> TypeGuard[BaseError]:
+def is_refusal(error: BaseException) -> bool:
     """Whether an exception was raised on purpose, to refuse or to close."""
-    return isinstance(error, BaseError) and not isinstance(error, IllegalStateError)
+    return _is_ours(error) or _of_http(error) is not None
 
 
 def ending_for(error: BaseException) -> Ending:
     """What an exception of a hook asks for: its own code and detail, or 1011."""
     if isinstance(error, ChannelLayerError):
         return UNAVAILABLE
-    if not is_refusal(error) or not isinstance(error.status_code, int):
-        return Ending(code=status.WS_1011_INTERNAL_ERROR)
-    code = http = error.status_code
-    if not status.is_sendable(code):
-        is_clients = 400 <= code < 500
-        code = status.WS_1008_POLICY_VIOLATION if is_clients else status.WS_1011_INTERNAL_ERROR
-    if not 400 <= http < 500:
-        http = status.HTTP_403_FORBIDDEN
-    return Ending(code, shortened_detail(error.detail), http, error.detail)
+    if _is_ours(error) and isinstance(error.status_code, int):
+        code = http = error.status_code
+        if not status.is_sendable(code):
+            code = _close_code(code)
+        if not 400 <= http < 500:
+            http = status.HTTP_403_FORBIDDEN
+        return Ending(code, shortened_detail(error.detail), http, error.detail)
+    if (known := _of_http(error)) is not None:
+        http, detail = known
+        return Ending(_close_code(http), shortened_detail(detail), http, detail)
+    return Ending(code=status.WS_1011_INTERNAL_ERROR)
+
+
+def _is_ours(error: BaseException) -> TypeGuard[BaseError]:
+    return isinstance(error, BaseError) and not isinstance(error, IllegalStateError)
+
+
+def _close_code(http: int) -> int:
+    is_clients = 400 <= http < 500
+    return status.WS_1008_POLICY_VIOLATION if is_clients else status.WS_1011_INTERNAL_ERROR
+
+
+def _of_http(error: BaseException) -> tuple[int, Any] | None:
+    """The status and the detail of what a view may raise, as Django answers it.
+
+    What such an exception says is for the log, and not for strangers.
+    """
+    if isinstance(error, Http404):
+        # In the DEBUG page, Django shows it, too; that of a resolver is no text.
+        is_shown = settings.DEBUG and error.args and isinstance(error.args[0], str)
+        return status.HTTP_404_NOT_FOUND, error.args[0] if is_shown else "Not Found"
+    if isinstance(error, PermissionDenied | DenyConnection):
+        return status.HTTP_403_FORBIDDEN, "Permission Denied"
+    if isinstance(error, BadRequest | SuspiciousOperation):
+        return status.HTTP_400_BAD_REQUEST, "Bad Request"
+    # Of Django REST framework, which a project need not have: then nothing can be one of its own.
+    kind: Any = getattr(sys.modules.get("rest_framework.exceptions"), "APIException", ())
+    raised: Any = error
+    if isinstance(raised, kind):
+        http, detail = raised.status_code, raised.detail
+        if isinstance(http, int) and 400 <= http < 600:
+            return http, detail.get("detail", detail) if isinstance(detail, dict) else detail
+    return None
 
 
 def check_close(code: int, reason: str) -> None:
@@ -101,4 +143,7 @@ def too_many_control_frames(count: int, seconds: float) -> str:
 
 
 def shortened_detail(detail: Any) -> str:
-    return str(detail).encode(errors="replace")[:_MAX_REASON].decode(errors="ignore")
+    """A detail as a close reason, cut off where it is long."""
+    is_text = not isinstance(detail, dict | list | tuple)
+    text = str(detail) if is_text else json.dumps(detail, default=str, ensure_ascii=False)
+    return text.encode(errors="replace")[:_MAX_REASON].decode(errors="ignore")

@@ -1,6 +1,7 @@
 """Python values to WebSocket frames, and to the one field of an event on a channel layer.
 
-A ``str`` is a text frame, ``bytes`` are a binary frame, everything else is a text frame of JSON.
+A ``str`` is a text frame, and so is a lazy string; ``bytes`` are a binary frame, everything else is
+a text frame of JSON. That holds for what comes from outside as well.
 """
 
 from base64 import b64decode, b64encode
@@ -9,8 +10,35 @@ from typing import Any
 
 import orjson
 from django.core.serializers.json import DjangoJSONEncoder
+from django.utils.functional import Promise
 
-_encode_unknown = DjangoJSONEncoder().default
+_encode_by_django = DjangoJSONEncoder().default
+
+
+def _encode_unknown(value: Any) -> Any:
+    # A named tuple, such as a client's address: json takes it for a list, orjson doesn't.
+    return [*value] if isinstance(value, tuple) else _encode_by_django(value)
+
+
+class JSONString(str):
+    """What was a date, say, where it was sent from outside: a string of JSON.
+
+    Handlers that override ``send()`` get it, and hand it on. ``send()`` writes it as JSON, which is
+    what it would make of the date.
+    """
+
+    __slots__ = ()
+
+
+def to_text(value: Any) -> str:
+    """The text frame for what is no ``bytes``.
+
+    Raises:
+        TypeError: nothing can encode the value.
+    """
+    if isinstance(value, str) and type(value) is not JSONString:
+        return value
+    return str(value) if isinstance(value, Promise) else to_json(value)
 
 
 def to_json(value: Any) -> str:
@@ -38,14 +66,14 @@ def to_event(value: Any) -> dict[str, str]:
         TypeError: the value is not JSON.
         UnicodeEncodeError: a ``str`` holds a lone surrogate, which UTF-8 can't say.
     """
-    if isinstance(value, str):
+    if isinstance(value, Promise):  # here, in the language of who sends
+        value = str(value)
+    if isinstance(value, str) and not isinstance(value, JSONString):
         value.encode()
         return {"text": value}
     if isinstance(value, bytes):
         return {"base64": b64encode(value).decode()}
-    text = to_json(value)
-    # A date or a UUID is a JSON string, and the connection sends what a string says: as in Panther.
-    return {"text": orjson.loads(text)} if text.startswith('"') else {"json": text}
+    return {"json": to_json(value)}
 
 
 def from_event(event: Mapping[str, Any]) -> Any:
@@ -60,7 +88,8 @@ def from_event(event: Mapping[str, Any]) -> Any:
         return checked_text(event["text"])
     if "base64" in event:
         return b64decode(checked_text(event["base64"]))
-    return orjson.loads(checked_text(event["json"]))
+    value = orjson.loads(checked_text(event["json"]))
+    return JSONString(value) if isinstance(value, str) else value
 
 
 def checked_text(value: Any) -> str:

@@ -1,8 +1,11 @@
 """Facts of the handshake request, as Panther names them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from io import BytesIO
 from typing import NamedTuple
 from urllib.parse import parse_qsl
+
+from django.core.handlers.asgi import ASGIRequest
 
 from panther_channels._process.logs import is_secret
 
@@ -15,9 +18,10 @@ class Headers:
     a semicolon.
     """
 
-    __slots__ = ("_values",)
+    __slots__ = ("_pairs", "_values")
 
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
         self._values: dict[str, str] = {}
         for raw_name, raw_value in pairs:
             name, value = raw_name.decode("latin-1").lower(), _decode(raw_value)
@@ -48,18 +52,12 @@ class Headers:
         return f"Headers({', '.join(shown)})"
 
     def get_cookies(self) -> dict[str, str]:
-        """The cookies by name, values as they were sent; what isn't ``name=value`` is left out."""
-        return dict(self._cookies())
-
-    def get_all_cookies(self, name: str) -> list[str]:
-        """The values of a cookie that may have been sent more than once."""
-        return [value for other, value in self._cookies() if other == name]
-
-    def _cookies(self) -> Iterator[tuple[str, str]]:
-        for chunk in (self["cookie"] or "").split(";"):
-            name, separator, value = chunk.partition("=")
-            if separator:
-                yield name.strip(), value
+        """The cookies by name, as Django has them in ``request.COOKIES``."""
+        # By Django itself: what it does with quotes, repetition and odd bytes differs by version.
+        pairs = [pair for pair in self._pairs if pair[0].lower() == b"cookie"]
+        scope = {"path": "", "method": "", "headers": pairs}
+        cookies: dict[str, str] = ASGIRequest(scope, BytesIO()).COOKIES
+        return cookies
 
 
 class Address(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from panther_channels import status
-from panther_channels._process.log_lines import shown
+from panther_channels._process.log_lines import named, shown
 from panther_channels._socket.closing import (
     UNAVAILABLE,
     Ending,
@@ -32,6 +32,9 @@ class State(enum.Enum):
     CLOSED = "Closed"
     REJECTED = "Rejected"
 
+    def __str__(self) -> str:
+        return self.name
+
 
 OPEN = State.OPEN  # read for every message; a global is faster than an attribute of an enum
 
@@ -50,6 +53,7 @@ class Socket:
         task: the one in which the hooks run, once it is served.
         id: the connection id; empty until ``accept()``.
         name: that of the handler's class.
+        asked: the authentication or permission that is being asked, or has refused.
         since: when the handshake or ``disconnect()`` began, as ``time.monotonic()`` tells it.
         close_code: the code of the close frame that was sent or received, once it is known.
         is_gone: whether the client, or somebody outside, ended it: not the handler.
@@ -59,13 +63,16 @@ class Socket:
         received: how many messages came in.
         handled: how many of them were handled; another number while a hook is running.
         sent: how many messages the server took.
+        bytes_received: the bytes of those that came in.
+        bytes_sent: the bytes of those that the server took.
+        last_message: when the latest came in, to a tick of the hub's; 0 before.
     """
 
     # Not a dict: there may be many thousands of them.
     __slots__ = (
         *("scope", "receive", "asgi_send", "transport", "task", "id", "name", "since", "_state"),
-        *("close_code", "is_gone", "is_slow", "was_accepted", "is_ending"),
-        *("received", "handled", "sent"),
+        *("asked", "close_code", "is_gone", "is_slow", "was_accepted", "is_ending"),
+        *("received", "handled", "sent", "bytes_received", "bytes_sent", "last_message"),
     )
 
     scope: MutableMapping[str, Any]
@@ -79,9 +86,11 @@ class Socket:
         self.transport: Transport | None = None
         self.since = time.monotonic()
         self._state = State.CONNECTING
+        self.asked: Any = None
         self.close_code: int | None = None
         self.is_gone = self.is_slow = self.was_accepted = self.is_ending = False
-        self.received = self.sent = 0
+        self.received = self.sent = self.bytes_received = self.bytes_sent = 0
+        self.last_message = 0.0
         self.handled = -1  # until connect() has returned
 
     def __str__(self) -> str:
@@ -93,6 +102,11 @@ class Socket:
         return f"WebSocket {shown(self.scope['path'])}, connection {self.id or '(not accepted)'}"
 
     @property
+    def by(self) -> str:
+        """Who refuses, for logs: a permission or an authentication, or nothing for a hook."""
+        return "" if self.asked is None else f" by {named(self.asked)}"
+
+    @property
     def state(self) -> State:
         """The state, which is set here alone."""
         return self._state
@@ -101,7 +115,7 @@ class Socket:
     def state(self, state: State) -> None:
         if state is not self._state:
             self._state = state
-            logger.debug("%s is %s", self, state.name)
+            logger.debug("%s is %s", self, state)
 
     @property
     def hook(self) -> str | None:
@@ -114,7 +128,7 @@ class Socket:
 
     async def accept(self, message: Message) -> None:
         """Accept the handshake."""
-        if self.state is not State.CONNECTING:
+        if self._state is not State.CONNECTING:
             raise self.illegal("close() came before the end of accept()")
         await self.emit(message)
         self.state = OPEN

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 logger = logging.getLogger("panther_channels")
@@ -22,10 +23,13 @@ class Tasks:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def create(
-        self, coroutine: Coroutine[Any, Any, Any], name: str | None = None
+        self,
+        coroutine: Coroutine[Any, Any, Any],
+        name: str | None = None,
+        context: Context | None = None,
     ) -> "asyncio.Task[Any]":
         """Run a coroutine."""
-        task = asyncio.create_task(coroutine, name=name)
+        task = asyncio.create_task(coroutine, name=name, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

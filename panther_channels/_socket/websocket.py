@@ -5,18 +5,23 @@ import re
 from asyncio import Task
 from collections.abc import Coroutine, Iterable, Mapping, MutableMapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from channels.generic.websocket import AsyncWebsocketConsumer
 from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels import status
 from panther_channels._process.log_lines import shown
 from panther_channels._socket.closing import Ending, check_close
-from panther_channels._socket.encoding import to_json
+from panther_channels._socket.encoding import size_of, to_text
 from panther_channels._socket.request import Address, Headers, query_params
 from panther_channels._socket.state import OPEN, State
 from panther_channels.throttling import Throttle
+
+if TYPE_CHECKING:
+    # Hooks have Panther's signatures; types-channels would refuse each override of them.
+    from typing import Any as AsyncWebsocketConsumer
+else:
+    from channels.generic.websocket import AsyncWebsocketConsumer
 
 logger = logging.getLogger("panther_channels")
 
@@ -26,7 +31,7 @@ CONNECTION = "_Websocket__connection"
 _CONTROL_CHARACTER = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no types
+class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc]
     """One connection: what its handshake request said, and what may be done with it.
 
     Annotations use this name; to write a handler, subclass
@@ -50,6 +55,18 @@ class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no
     scope: MutableMapping[str, Any]
     channel_layer: Any = None
     channel_name: str = ""
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Any:
+        """Nothing that could be served: that is a subclass of ``GenericWebsocket``.
+
+        Raises:
+            ImproperlyConfigured: always.
+        """
+        raise ImproperlyConfigured(
+            f"{cls.__qualname__} is derived from Websocket, a name for annotations: derive it from "
+            "GenericWebsocket."
+        )
 
     @property
     def connection_id(self) -> str:
@@ -79,6 +96,15 @@ class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no
     def messages_sent(self) -> int:
         """How many messages it has been sent so far."""
         return int(self.__connection.sent)
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """A dict of what you want to be known of this connection where connections are listed."""
+        connection = self.__connection
+        if connection.labels is None:
+            connection.labels = {}
+        labels: dict[str, Any] = connection.labels
+        return labels
 
     @property
     def is_rejected(self) -> bool:
@@ -142,8 +168,10 @@ class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no
         if subprotocol is not None and subprotocol not in offered:
             # Not which it did offer: a token may be among them.
             raise ValueError(f"The client didn't offer the subprotocol {subprotocol!r}.")
-        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
-        encoded = [(_header_part(name).lower(), _header_part(value)) for name, value in pairs]
+        encoded = []
+        if headers:
+            pairs = headers.items() if isinstance(headers, Mapping) else headers
+            encoded = [(_header_part(name).lower(), _header_part(value)) for name, value in pairs]
         await self.__connection.open(
             {"type": "websocket.accept", "subprotocol": subprotocol, "headers": encoded}
         )
@@ -163,17 +191,19 @@ class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no
         if connection._state is not OPEN:
             what = "send() is legal between accept() and the end of the connection"
             raise connection.illegal(what)
-        if isinstance(data, str):
-            message: dict[str, Any] = {"type": "websocket.send", "text": data}
-        elif isinstance(data, bytes):
-            message = {"type": "websocket.send", "bytes": data}
+        if isinstance(data, bytes):
+            message: dict[str, Any] = {"type": "websocket.send", "bytes": data}
+            size = len(data)
         else:
-            message = {"type": "websocket.send", "text": to_json(data)}
+            text = data if type(data) is str else to_text(data)
+            message = {"type": "websocket.send", "text": text}
+            size = len(text) if text.isascii() else size_of(text)
         try:  # not by emit(): a coroutine less for every message
             await connection.asgi_send(message)
         except (OSError, RuntimeError) as error:
             raise connection.gone() from error
         connection.sent += 1
+        connection.bytes_sent += size
 
     async def close(self, code: int = status.WS_1000_NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection; before ``accept()`` that refuses the handshake (HTTP 403).
@@ -191,8 +221,8 @@ class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no
         check_close(code, reason)
         if self.__connection.state is State.CONNECTING:
             # Of the client's side, there is at most the reason in the answer.
-            text = "WebSocket %s was refused by close(%d, %s)."
-            logger.info(text, shown(self.path), code, shown(reason))
+            text, by = "WebSocket %s was refused%s: close(%d, %s)", self.__connection.by
+            logger.info(text, shown(self.path), by, code, shown(reason))
         await self.__connection.end(Ending(code, reason, detail=reason or Ending().detail))
 
     async def refresh_token(self, token: str) -> None:
@@ -214,6 +244,67 @@ class Websocket(AsyncWebsocketConsumer):  # type: ignore[misc] # Channels has no
             )
         await refresh(self, token)
         self.__connection.expire_with_token()
+
+    async def join(self, group: str) -> None:
+        """Become a member of a group, up to the end of the connection or to :meth:`leave`.
+
+        From the return of this on, what is sent to the group reaches this connection, but not
+        before it is open. Being in a group already does nothing.
+
+        Args:
+            group: any text.
+
+        Raises:
+            TypeError: it is no ``str``.
+            WebsocketError: the connection has ended.
+            ImproperlyConfigured: there is no channel layer.
+            ChannelLayerError: it is in trouble, or gave no answer within 1.5 seconds.
+        """
+        await self.__connection.join(group)
+
+    async def leave(self, group: str) -> None:
+        """Leave a group; not being in it does nothing. At the end, all are left without this.
+
+        Args:
+            group: what :meth:`join` was given, or is in ``groups``.
+
+        Raises:
+            ChannelLayerError: the channel layer is in trouble.
+        """
+        await self.__connection.leave(group)
+
+    async def send_to_group(
+        self,
+        group: str,
+        data: Any,
+        *,
+        exclude: Any = None,
+        confirm_within: float | None = None,
+    ) -> int | None:
+        """Send a message to all connections in a group, in whatever process.
+
+        The same as :func:`~panther_channels.websocket.send_message_to_group`. This connection
+        need not be in the group; where it is, it gets the message, too.
+
+        Args:
+            group: any text.
+            data: the message, as in :meth:`send`.
+            exclude: ids of connections that don't get it, or one, or ``self``.
+            confirm_within: seconds to wait until the connections have it; by default, nobody waits.
+
+        Returns:
+            How many connections took it, with ``confirm_within``; else ``None``.
+
+        Raises:
+            TypeError: the group is no ``str``, or the data can't be encoded as JSON.
+            ValueError: the message is too large for the channel layer.
+            ImproperlyConfigured: there is no channel layer.
+            ChannelLayerError: it failed, or gave no answer within five seconds.
+            DeliveryTimeoutError: not all have confirmed in time.
+        """
+        took: int | None
+        took = await self.__connection.send_to_group(group, data, exclude, confirm_within)
+        return took
 
     def create_task(
         self, coroutine: Coroutine[Any, Any, Any], *, name: str | None = None
