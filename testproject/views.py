@@ -1,19 +1,23 @@
 """The pages of the demo site; what happens on their WebSockets is in websockets.py."""
 
+import inspect
 import os
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 from django import forms
 from django.conf import settings
 from django.contrib.auth import get_user_model, views
-from django.http import HttpRequest, HttpResponse
+from django.contrib.auth.mixins import LoginRequiredMixin
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.views.generic import TemplateView, View
 
-MAX_ROOM_NAME = 40
-MAX_NAME = 40
+from testproject.models import MAX_ROOM_NAME
+
+STATIC = Path(__file__).parent / "static" / "testproject"
+
+DEMO_USERS = ("demo", "ada", "staff")
 
 
 class ConnectionView(TemplateView):
@@ -29,27 +33,56 @@ class ConnectionView(TemplateView):
 
 
 class RoomForm(forms.Form):
-    """Which room to enter, and by what name."""
+    """Which room to enter."""
 
     room = forms.SlugField(max_length=MAX_ROOM_NAME, initial="lobby")
-    name = forms.CharField(max_length=MAX_NAME, label="Your name")
 
 
-class RoomsView(View):
+class RoomsView(LoginRequiredMixin, View):
     """The door to the rooms."""
 
     def get(self, request: HttpRequest) -> HttpResponse:
         form = RoomForm(request.GET or None)
         if not form.is_valid():
             return render(request, "testproject/rooms.html", {"form": form})
-        room = reverse("room", kwargs={"name": form.cleaned_data["room"]})
-        return redirect(f"{room}?{urlencode({'name': form.cleaned_data['name']})}")
+        return redirect("room", name=form.cleaned_data["room"])
 
 
-class RoomView(TemplateView):
+class RoomView(LoginRequiredMixin, TemplateView):
     """One room."""
 
     template_name = "testproject/room.html"
+
+
+class NotificationsView(LoginRequiredMixin, TemplateView):
+    """A user's notifications."""
+
+    template_name = "testproject/notifications.html"
+
+
+class StaffView(TemplateView):
+    """What is connected; its WebSocket is for staff only."""
+
+    template_name = "testproject/staff.html"
+
+
+class CodeView(View):
+    """What a page is made of, for those who came to see how it is done."""
+
+    def get(
+        self, request: HttpRequest, page: str, pages: dict[str, tuple[type | str, ...]]
+    ) -> HttpResponse:
+        if page not in pages:
+            raise Http404
+        files = [self.file(part) for part in (*pages[page], "socket.js")]
+        return render(request, "testproject/code.html", {"page": page, "files": files})
+
+    @staticmethod
+    def file(part: type | str) -> tuple[str, str]:
+        """The name of a file, and what stands in it: a script, or a class of Python."""
+        if isinstance(part, str):
+            return f"static/testproject/{part}", (STATIC / part).read_text()
+        return f"{part.__module__.replace('.', '/')}.py", inspect.getsource(part)
 
 
 class PrivateView(TemplateView):
@@ -59,12 +92,12 @@ class PrivateView(TemplateView):
 
 
 class LoginView(views.LoginView):
-    """The login, which tells of the demo user where there is one."""
+    """The login, which tells of the demo users where there are some."""
 
     template_name = "testproject/login.html"
     redirect_authenticated_user = True
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        users = get_user_model().objects.filter(username="demo", is_active=True)
-        has_demo_user = settings.DEBUG and users.exists()
-        return super().get_context_data(has_demo_user=has_demo_user, **kwargs)
+        users = get_user_model().objects.filter(username__in=DEMO_USERS, is_active=True)
+        names = [user.get_username() for user in users] if settings.DEBUG else []
+        return super().get_context_data(demo_users=names, **kwargs)

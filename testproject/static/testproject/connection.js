@@ -6,6 +6,7 @@ connect("/ws/connection", {
   opened: () => {
     isFirst = true;
   },
+  closed: () => showId(""),
   received: (data) => {
     if (isFirst) {
       isFirst = false;
@@ -18,7 +19,9 @@ connect("/ws/connection", {
   },
 });
 
+// An id is of use only while its connection is open.
 function showId(id) {
+  document.getElementById("reach").hidden = !id;
   document.getElementById("connection-id").textContent = id;
   for (const place of document.querySelectorAll("[data-id]")) place.textContent = id;
 }

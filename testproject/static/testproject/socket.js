@@ -1,35 +1,55 @@
-// What the pages share: one socket to this server, its state, and the log.
+// What the pages share: one socket to this server, which comes back by itself, and the log.
 
 const STATES = { connecting: "connecting…", open: "connected" };
 
+// After these, another try would end alike: it is done, a rule was broken, or nobody is let in. All
+// from 3000 on are of that kind, but for 4503.
+const FINAL = new Set([1000, 1002, 1003, 1007, 1008, 1009, 1010]);
+const isFinal = (code) => FINAL.has(code) || (code >= 3000 && code !== 4503);
+
+const LONGEST = 30; // seconds between two attempts
+const STABLE = 10_000; // milliseconds after which a connection counts as one that worked
+
 /**
- * Connects to a path of this server, now and whenever "Connect again" is pressed.
+ * Connects to a path of this server: now, when the connection is lost, and on "Connect again".
  *
  * @param {string} path - the path, with its query.
- * @param {{opened?: function, received: function}} on - opened() at each start; received(data)
- *   for each message: a string, or an ArrayBuffer.
+ * @param {{opened?: function, received: function, closed?: function}} on - opened() at each start;
+ *   received(data) for each message: a string, or an ArrayBuffer; closed(event) at each end.
  * @returns {function(string): boolean} sends a text; false where the socket is not open.
  */
 export function connect(path, on) {
   const again = document.getElementById("again");
   let socket;
+  let attempts = 0;
+  let waiting;
 
   function start() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    let wasOpen = false;
+    let since = Infinity;
+    clearTimeout(waiting);
     again.hidden = true;
     showState("connecting");
     socket = new WebSocket(`${scheme}://${location.host}${path}`);
     socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
-      wasOpen = true;
+      since = Date.now();
       showState("open");
       on.opened?.();
     });
     socket.addEventListener("message", (event) => on.received(event.data));
     socket.addEventListener("close", (event) => {
-      showState("closed", wasOpen ? describeClose(event) : "refused, or there is no server");
       again.hidden = false;
+      if (isFinal(event.code)) {
+        showState("closed", describeClose(event));
+      } else {
+        if (Date.now() - since > STABLE) attempts = 0;
+        // By chance, so that not all come back at once to a server that has just started.
+        const seconds = Math.random() * Math.min(LONGEST, 2 ** attempts++);
+        showState("connecting", `no connection (${event.code}), next try in ${seconds.toFixed(1)} s`);
+        waiting = setTimeout(start, seconds * 1000);
+      }
+      on.closed?.(event);
     });
   }
 
@@ -58,8 +78,15 @@ export function addLine(kind, label, text) {
   const line = document.createElement("li");
   line.className = kind;
   line.append(element("b", label), element("span", text));
+  // Who has scrolled up to read stays there.
+  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 50;
   log.append(line);
-  line.scrollIntoView({ block: "nearest" });
+  if (isAtEnd) log.scrollTop = log.scrollHeight;
+}
+
+/** Removes all lines. */
+export function clearLog() {
+  document.getElementById("log").replaceChildren();
 }
 
 function element(name, text) {
@@ -68,7 +95,8 @@ function element(name, text) {
   return created;
 }
 
-function showState(state, text = STATES[state]) {
+/** Shows a state: the text, and its colour. */
+export function showState(state, text = STATES[state]) {
   const output = document.getElementById("state");
   output.dataset.state = state;
   output.textContent = text;
