@@ -8,13 +8,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
+from django.db import connections
 from hypothesis import settings as hypothesis
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.broker import Broker
 from tests.client import Client
@@ -56,6 +59,15 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     folder: Path = tmp_path_factory.mktemp("database")
     database: dict[str, Any] = settings.DATABASES["default"]
     database.setdefault("TEST", {})["NAME"] = str(folder / "test.sqlite3")
+
+
+@pytest.fixture(autouse=True)
+def _no_database_connection_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the thread of async code: later tests would meet an open one that they may not use."""
+    yield
+    is_marked = request.node.get_closest_marker("django_db") is not None
+    if is_marked or "transactional_db" in request.fixturenames:
+        SyncToAsync.single_thread_executor.submit(connections.close_all).result(10)
 
 
 @pytest.fixture
@@ -150,14 +162,31 @@ def chromium() -> str:
     missing("chromium")
 
 
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One Chromium for the tests of a module, of which none is async.
+
+    Playwright's synchronous API keeps an event loop running in this thread for as long as it is
+    open.
+    """
+    with _open_browser(chromium) as browser:
+        yield browser
+
+
 @pytest.fixture
 def page(chromium: str) -> Iterator[Page]:
-    """Not for longer than a test: no async test can run while Playwright's loop does."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    """Beside async tests: not for longer than a test."""
+    with _open_browser(chromium) as browser:
         page = browser.new_page()
         page.set_default_timeout(PATIENCE)
         yield page
+
+
+@contextlib.contextmanager
+def _open_browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
         browser.close()
 
 
@@ -168,13 +197,12 @@ def start_server(get_redis: GetRedis, tmp_path: Path) -> Iterator[StartServer]:
     `start_server("daphne")` runs tests/project. Other arguments: `application`, `redis` (True:
     the channel layer is Redis pub/sub on the redis_server), `env`, `args`, `cwd`.
     """
-    with contextlib.ExitStack() as running:
+    with _ending_together() as run:
         numbers = itertools.count(1)
 
         def start(name: ServerName, application: str = PROJECT, **options: Any) -> Server:
             log_path = tmp_path / f"{name}-{next(numbers)}.log"
-            server = _build_server(get_redis, log_path, name, application, **options)
-            return running.enter_context(server)
+            return run(_build_server(get_redis, log_path, name, application, **options))
 
         yield start
 
@@ -189,14 +217,13 @@ def shared_server(
     """
     folder = tmp_path_factory.mktemp("servers")
     servers: dict[str, Server] = {}
-    with contextlib.ExitStack() as running:
+    with _ending_together() as run:
 
         def start(name: ServerName, application: str = PROJECT, **options: Any) -> Server:
             key = repr((name, application, sorted(options.items())))
             if key not in servers:
                 log_path = folder / f"{name}-{len(servers) + 1}.log"
-                server = _build_server(get_redis, log_path, name, application, **options)
-                servers[key] = running.enter_context(server)
+                servers[key] = run(_build_server(get_redis, log_path, name, application, **options))
             return servers[key]
 
         yield start
@@ -220,6 +247,21 @@ async def connect(server: Server) -> AsyncIterator[Client]:
     """Opens connections to `server`, which a test file may define otherwise."""
     async with Client(server) as client:
         yield client
+
+
+@contextlib.contextmanager
+def _ending_together() -> Iterator[Callable[[Server], Server]]:
+    """Runs servers, none of which has to wait for another one's end."""
+    servers: list[Server] = []
+    with contextlib.ExitStack() as running:
+
+        def run(server: Server) -> Server:
+            servers.append(running.enter_context(server))
+            return server
+
+        yield run
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Server.terminate, servers))
 
 
 def _start_redis(running: contextlib.ExitStack, log_path: Path, **options: Any) -> RedisServer:

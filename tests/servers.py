@@ -26,12 +26,16 @@ POLL_INTERVAL = 0.01
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 20.0
 
-ServerName = Literal["daphne", "uvicorn"]
+ServerName = Literal["daphne", "uvicorn", "picows"]
 SERVER_NAMES: tuple[ServerName, ...] = ("daphne", "uvicorn")
+# uvicorn with our own protocol, where frames and handshakes are what is tested.
+ALL_SERVERS: tuple[ServerName, ...] = (*SERVER_NAMES, "picows")
 
+_UVICORN = ("-m", "uvicorn", "--host", "127.0.0.1", "--port", "0")
 _COMMANDS: dict[str, tuple[str, ...]] = {
     "daphne": ("-m", "daphne", "-b", "127.0.0.1", "-p", "0"),
-    "uvicorn": ("-m", "uvicorn", "--host", "127.0.0.1", "--port", "0"),
+    "uvicorn": _UVICORN,
+    "picows": (*_UVICORN, "--ws", "panther_channels.servers.picows:PicowsProtocol"),
 }
 
 
@@ -249,6 +253,7 @@ def python(
     env: Mapping[str, str] | None = None,
     stdin: bytes = b"",
     before: Sequence[str] = (),
+    stdout: int = subprocess.PIPE,
 ) -> subprocess.CompletedProcess[str]:
     """Runs Python with tests/project, or the settings in `env`; `before` stands before it."""
     known = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "tests.project.settings"}
@@ -257,13 +262,13 @@ def python(
         cwd=ROOT,
         env={**os.environ, **known, **(env or {})},
         input=stdin,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         timeout=50,
         check=False,
     )
-    return subprocess.CompletedProcess(
-        completed.args, completed.returncode, completed.stdout.decode(), completed.stderr.decode()
-    )
+    told, errors = (completed.stdout or b"").decode(), completed.stderr.decode()
+    return subprocess.CompletedProcess(completed.args, completed.returncode, told, errors)
 
 
 def manage(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -1,15 +1,14 @@
 """URLs of the documentation's pages on access, and a way to log in and out without a form."""
 
-from importlib import import_module
-
 from django.contrib.auth import get_user_model, login, logout
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-# Not by import statements, since the snippets are written without types.
-access, expiry, refusals, token_urls = (
-    import_module(f"docs.snippets.{name}")
-    for name in ("access", "expiry", "refusals", "token_urls")
+from tests.pages import module
+
+access, reasons, expiry = (
+    module(f"howto/{name}")
+    for name in ("authentication-and-permissions", "accept-and-reject", "tokens-that-expire")
 )
 
 
@@ -31,13 +30,20 @@ urlpatterns = [
     path("", index),
     path("enter/", enter),
     path("leave/", leave),
-    *token_urls.urlpatterns,
+    *access.urlpatterns,
 ]
 
 websocket_urls = {
     "ws": {
-        **access.websocket_urls["ws"],
-        **expiry.websocket_urls["ws"],
-        **refusals.websocket_urls["ws"],
+        "account": access.Account,
+        "inbox": access.Inbox,
+        "feed": access.Feed,
+        "metrics": access.Metrics,
+        "machine": access.Machine,
+        "editor": access.Editor,
+        "pages/<username>": access.Page,
+        "explained": reasons.Explained,
+        "full": reasons.Full,
+        "prices": expiry.Prices,
     }
 }

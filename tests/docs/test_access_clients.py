@@ -1,7 +1,6 @@
 """The clients of the documentation's pages on access, against both servers and a real database."""
 
 import asyncio
-import importlib
 import time
 from datetime import timedelta
 from typing import Any
@@ -14,14 +13,14 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.conftest import StartServer
-from tests.servers import ROOT, Server, ServerName, manage
+from tests.pages import block, module
+from tests.servers import Server, ServerName, manage
 
-SNIPPETS = ROOT / "docs" / "snippets" / "clients"
+ACCESS, REASONS, EXPIRY = (
+    f"howto/{name}"
+    for name in ("authentication-and-permissions", "accept-and-reject", "tokens-that-expire")
+)
 PASSWORD = "a password for tests"
-
-
-def snippet(name: str) -> Any:
-    return importlib.import_module(f"docs.snippets.clients.{name}")
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +60,13 @@ def bearer(text: str) -> dict[str, str]:
 
 
 async def test_a_python_client_sends_a_header(site):
-    read_feed = snippet("with_header").read_feed
+    read_feed = module(ACCESS).read_feed
     assert await read_feed(f"{site.ws_url}/ws/feed", token()) == "Hello, ann."
 
 
 async def test_the_status_and_the_detail_of_a_refusal(site):
-    why_not = snippet("why").why_not
-    assert await why_not(f"{site.ws_url}/ws/inbox") == (403, "Permission Denied")
+    why_not = module(REASONS).why_not
+    assert await why_not(f"{site.ws_url}/ws/inbox") == (401, "Authentication Required")
     assert await why_not(f"{site.ws_url}/ws/full") == (429, "No seats left.")
     assert await why_not(f"{site.ws_url}/ws/nothing") == (404, "Not Found")
 
@@ -86,7 +85,7 @@ async def test_a_client_that_sends_fresh_tokens_stays_on(site):
         # Two tokens are good; the third one expired before it was sent, and closes.
         async with asyncio.timeout(15):
             with pytest.raises(ConnectionClosed):
-                await snippet("stay_on").stay_on(ws, fresh_token)
+                await module(EXPIRY).stay_on(ws, fresh_token)
         assert (sent, ws.close_code, ws.close_reason) == (3, 1008, "Authentication Error")
     assert time.monotonic() - start > 2
 
@@ -96,18 +95,23 @@ async def test_a_logout_closes(site):
         with urlopen(Request(f"{site.url}{path}", headers={"Cookie": cookie})) as response:
             return str(response.headers["Set-Cookie"]).partition(";")[0]
 
-    cookie = await asyncio.to_thread(get, "/enter/")
-    async with connect(f"{site.ws_url}/ws/feed", additional_headers={"Cookie": cookie}) as ws:
-        assert await ws.recv() == "Hello, ann."
-        await asyncio.to_thread(get, "/leave/", cookie)
-        with pytest.raises(ConnectionClosed):
-            await ws.recv()
-        assert (ws.close_code, ws.close_reason) == (1008, "logged out")
+    cookies = [await asyncio.to_thread(get, "/enter/") for _ in range(2)]
+    one, other = (
+        connect(f"{site.ws_url}/ws/feed", additional_headers={"Cookie": each}) for each in cookies
+    )
+    async with one, other:
+        for ws in (one.connection, other.connection):
+            assert await ws.recv() == "Hello, ann."
+        await asyncio.to_thread(get, "/leave/", cookies[0])
+        # That of the session ends by itself, the others by the page's receiver of the signal.
+        for ws, reason in ((one.connection, "session ended"), (other.connection, "logged out")):
+            with pytest.raises(ConnectionClosed):
+                await ws.recv()
+            assert (ws.close_code, ws.close_reason) == (1008, reason)
 
 
-def evaluate(page: Page, name: str, script: str) -> Any:
-    """What a snippet with more JavaScript gives."""
-    code = (SNIPPETS / name).read_text()
+def evaluate(page: Page, code: str, script: str) -> Any:
+    """What a page's JavaScript with more of it gives."""
     return page.evaluate(f"async () => {{ {code}\n{script} }}")
 
 
@@ -123,22 +127,22 @@ FIRST = """
 def test_a_browser_sends_a_token_as_a_subprotocol(site, page):
     page.goto(f"{site.url}/")
     opening = f"const ws = await openInbox('ann', '{PASSWORD}'); {FIRST}"
-    assert evaluate(page, "subprotocol.js", opening) == ["Hello, ann.", "bearer"]
+    assert evaluate(page, block(ACCESS, "openInbox"), opening) == ["Hello, ann.", "bearer"]
 
 
 @pytest.mark.browser
 def test_a_browser_sends_its_session(site, page):
     page.goto(f"{site.url}/enter/")
     page.goto(f"{site.url}/")
-    assert evaluate(page, "session.js", FIRST) == ["Hello, ann.", ""]
+    assert evaluate(page, block(ACCESS, "/ws/account"), FIRST) == ["Hello, ann.", ""]
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("protocols", "shown"),
     [
-        ("[]", "You can't open this: Permission Denied"),
-        ("['bearer', 'no-token']", "Please log in again: Authentication Error"),
+        ("[]", "Please log in: Authentication Required"),
+        ("['bearer', 'no-token']", "Please log in: Authentication Error"),
     ],
 )
 def test_a_browser_shows_the_reason(site, page, protocols, shown):
@@ -150,4 +154,4 @@ def test_a_browser_shows_the_reason(site, page, protocols, shown):
         }});
     """
     page.goto(f"{site.url}/")
-    assert evaluate(page, "reasons.js", script) == shown
+    assert evaluate(page, block(REASONS, "explain("), script) == shown

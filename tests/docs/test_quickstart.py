@@ -1,6 +1,7 @@
 """The quickstart, followed to the letter: a new project, its files, real servers, a terminal."""
 
 import ast
+import functools
 import os
 import re
 import shlex
@@ -13,14 +14,17 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from tests.pages import DOCS, block
 from tests.servers import ROOT, RunServer, Server
 
-DOCS = ROOT / "docs"
 PAGE = (DOCS / "tutorial" / "quickstart.md").read_text()
-SNIPPETS = DOCS / "snippets" / "quickstart"
+FILES = {"websockets.py": "Echo(", "urls.py": "urlpatterns", "asgi.py": "get_asgi_application"}
 EXAMPLE_ID = "c22a056fea6a4698a716c28b58c901c4"
 # PYTHONPATH stands for the installation; DJANGO_SETTINGS_MODULE is what asgi.py sets.
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "project.settings"}
+
+
+of_page = functools.partial(block, "tutorial/quickstart")
 
 
 @pytest.fixture
@@ -29,14 +33,14 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "shop"
     folder.mkdir()
     run(folder, "-m", "django", "startproject", "project", ".")
-    for name in ("websockets.py", "urls.py", "asgi.py"):
-        (folder / "project" / name).write_text((SNIPPETS / name).read_text())
+    for name, having in FILES.items():
+        (folder / "project" / name).write_text(of_page(having))
     settings = folder / "project" / "settings.py"
     apps = re.compile(r"^INSTALLED_APPS = \[\n.*?^\]\n", re.MULTILINE | re.DOTALL)
     generated = settings.read_text()
     assert apps.search(generated)
-    text = apps.sub((SNIPPETS / "settings_apps.py").read_text(), generated)
-    settings.write_text(text + (SNIPPETS / "settings_layer.py").read_text())
+    text = apps.sub(of_page("INSTALLED_APPS"), generated)
+    settings.write_text(text + of_page("CHANNEL_LAYERS"))
     return folder
 
 
@@ -85,7 +89,7 @@ def test_only_the_import_of_asgi_py_differs(project):
 
 async def test_the_page_from_its_beginning_to_its_end(project, server_name, tmp_path):
     with (project / "project" / "settings.py").open("a") as settings:
-        settings.write((SNIPPETS / "settings_logging.py").read_text())
+        settings.write(of_page("LOGGING"))
     application, log_path = "project.asgi:application", tmp_path / "server.log"
     with Server(
         server_name, application, log_path=log_path, env=ENVIRONMENT, cwd=project
@@ -100,7 +104,7 @@ async def test_the_page_from_its_beginning_to_its_end(project, server_name, tmp_
             run(project, *shlex.split(send))
             assert await ws.recv() == "hello from afar"
 
-            shell = (SNIPPETS / "shell.py").read_text()
+            shell = of_page("the shell")
             shell = re.sub(r'"[0-9a-f]{32}"', f'"{greeting[1]}"', shell)
             run(project, "manage.py", "shell", stdin=shell)
             assert await ws.recv() == '{"from":"the shell"}'
@@ -130,6 +134,6 @@ def test_the_javascript_in_a_browser(project, page, tmp_path):
         page.goto(f"{server.url}/")
         with page.expect_console_message(lambda message: message.text == "message: hello"):
             # As a script element, for that is where a console's `const` would live.
-            page.add_script_tag(content=(SNIPPETS / "console.js").read_text())
+            page.add_script_tag(content=of_page("ws.onopen"))
     ids = [line for line in lines if re.fullmatch(r"message: You are [0-9a-f]{32}", line)]
     assert len(ids) == 1

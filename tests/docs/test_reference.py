@@ -22,11 +22,14 @@ PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 REFERENCE = "\n".join(page.read_text() for page in PAGES)
 
 # Registered by Django or read by this package alone: no one imports from them.
-NOT_FOR_USERS = {"apps", "checks", "conf", "connections"}
+NOT_FOR_USERS = {"apps", "checks", "conf"}
 
 
 def mentions(name: str, text: str = REFERENCE) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text) is not None
+
+
+SERVERS = ("servers.daphne", "servers.uvicorn", "servers.picows", "servers.gunicorn")
 
 
 def headings(pattern: str) -> set[str]:
@@ -38,7 +41,7 @@ def public_modules() -> list[ModuleType]:
     names = [info.name for info in pkgutil.walk_packages(panther_channels.__path__, prefix)]
     modules = [importlib.import_module(name) for name in names if "._" not in name]
     # Of the layers and servers, these name what is for users.
-    named = {f"{prefix}{name}" for name in ("layers", "servers.daphne", "servers.uvicorn")}
+    named = {f"{prefix}{name}" for name in ("layers", *SERVERS)}
     inside = (f"{prefix}layers.", f"{prefix}servers.")
     return [
         module
@@ -88,6 +91,12 @@ def test_every_setting():
     settings = set(re.findall(r"\bWS_[A-Z_]+\b", (PACKAGE / "conf.py").read_text()))
     assert settings >= {"WS_URLS", "WS_CHANNEL_LAYER", "WS_ALLOWED_ORIGINS"}
     assert headings(r"WS_\w+") == settings
+    # The table at the top has each of them, in the order and with the default of its section.
+    page = (ROOT / "docs" / "reference" / "settings.md").read_text()
+    rows = re.findall(r"^\| \[(WS_\w+)\]\(#(\w+)\) \| (`.*?`) \|", page, re.MULTILINE)
+    sections = re.findall(r"^## (WS_\w+)\n\nDefault: (`.*?`)", page, re.MULTILINE)
+    assert rows == [(name, name.lower(), default) for name, default in sections]
+    assert len(rows) == len(settings)
 
 
 def test_every_check():

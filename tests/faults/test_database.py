@@ -1,18 +1,23 @@
-"""Many sockets share few database connections, and outlive what happens to the database."""
+"""Many sockets share few database connections, and outlive what happens to the database.
+
+Of the cache, they leave none.
+"""
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import psutil
 import pytest
+import redis
 
 from tests.client import Client, Closed, Connection
 from tests.conftest import StartServer
 from tests.faults.postgres import PostgresServer, new_cluster
-from tests.servers import Server, ServerName, misbehaving
+from tests.servers import SERVER_NAMES, RedisServer, Server, ServerName, misbehaving, python
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -23,8 +28,37 @@ END_BACKENDS = (
     "WHERE usename = 'site' AND pid <> pg_backend_pid()"
 )
 KEPT = {"CONN_MAX_AGE": 60}
+OF_SLEEP = "FROM pg_stat_activity WHERE application_name = %s AND query LIKE '%%pg_sleep(%%'"
+SLEEPING = f"SELECT count(*) {OF_SLEEP} AND state = 'active'"
+END_SLEEP = f"SELECT pg_terminate_backend(pid) {OF_SLEEP}"
+SESSION = "s" * 32
+FILL = f"""
+import django
+django.setup()
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth.models import User
+from django.contrib.contenttypes.models import ContentType
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+ContentType.objects.all().delete()
+user = User.objects.create_superuser("alice")
+session = SessionStore()
+session[SESSION_KEY] = str(user.pk)
+session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+session._session_key = "{SESSION}"
+session.save(must_create=True)
+"""
 
 Open = Callable[..., Awaitable[list[Connection]]]
+
+
+@pytest.fixture(params=SERVER_NAMES)
+def server_name(request: pytest.FixtureRequest) -> ServerName:
+    """What breaks here is behind the server: its protocol for frames makes no difference."""
+    name: ServerName = request.param
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +68,9 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
     log_path = tmp_path_factory.mktemp("postgres") / "postgres.log"
     try:
         with PostgresServer(folder, log_path=log_path) as server:
-            server.query(
-                "CREATE TABLE django_content_type "
-                "(id serial PRIMARY KEY, app_label varchar(100), model varchar(100))"
-            )
+            env = misbehaving(DATABASES={"default": server.settings()})
+            done = python("-c", FILL, env=env)
+            assert (done.returncode, done.stderr) == (0, "")
             yield server
     finally:
         shutil.rmtree(folder)
@@ -47,10 +80,10 @@ class Site:
     """Each server in turn, with a setting of its database; shared by all tests of the module."""
 
     def __init__(self, server: Server, postgres: PostgresServer, name: str) -> None:
-        self.server, self._postgres, self._name = server, postgres, name
+        self.server, self._postgres, self.name = server, postgres, name
 
     def backends(self) -> int:
-        return self._postgres.backends(self._name)
+        return self._postgres.backends(self.name)
 
     def threads(self) -> int:
         return psutil.Process(self.server.pid).num_threads()
@@ -74,9 +107,10 @@ def start_site(
 async def open_clients() -> AsyncIterator[Open]:
     async with AsyncExitStack() as stack:
 
-        async def run(site: Site, count: int) -> list[Connection]:
-            connect = await stack.enter_async_context(Client(site.server))
-            return await asyncio.gather(*(connect("/asking") for _ in range(count)))
+        async def run(site: Site, count: int, path: str = "/asking") -> list[Connection]:
+            cookie = {"Cookie": f"sessionid={SESSION}"}
+            connect = await stack.enter_async_context(Client(site.server, cookie))
+            return await asyncio.gather(*(connect(path) for _ in range(count)))
 
         yield run
 
@@ -112,15 +146,45 @@ async def test_as_many_connections_as_threads(
     start_site: Callable[..., Site], open_clients: Open, max_age: int
 ):
     site = start_site(CONN_MAX_AGE=max_age)
-    opened = await open_clients(site, 300)
+    opened = await open_clients(site, 100)
     await ask(opened.pop())  # perhaps with a connection that the test before has ended
     for _ in range(2):
-        assert await all_ask(opened) == ["0"] * 299
+        assert await all_ask(opened) == ["0"] * 99
         assert bool(max_age) <= site.backends() <= min(site.threads(), 10)
     await ask(opened[0], "orm")  # Channels itself closes none of these until the next message
     # All are open still, and nobody says anything.
     await until(lambda: site.backends() <= bool(max_age))
     assert await ask(opened[0], "echo") == "echo"
+
+
+ENTRANCES = ("session", "permitted", "orm", "sync", "task", "lines", "permission")
+
+
+@pytest.mark.parametrize("way", ["sleep", "database_sleep"])
+@pytest.mark.parametrize("max_age", [0, 60])
+async def test_who_comes_in_does_not_wait_for_a_handler(
+    start_site: Callable[..., Site],
+    postgres: PostgresServer,
+    open_clients: Open,
+    max_age: int,
+    way: str,
+):
+    site = start_site(CONN_MAX_AGE=max_age)
+    (busy,) = await open_clients(site, 1)
+    await busy.send(way)
+    await until(lambda: postgres.query(SLEEPING, site.name) == 1, 10)
+    started = time.monotonic()
+    for entrance in ENTRANCES:
+        opened = await open_clients(site, 10, f"/entered/{entrance}")
+        assert [each.status for each in opened] == [101] * 10
+    assert time.monotonic() - started < len(ENTRANCES)  # seconds
+    assert postgres.query(SLEEPING, site.name) == 1
+    # One for the handlers, and a few for those who come.
+    assert site.backends() <= 5
+    # A connection is closed by its age, though the handlers' thread is busy.
+    await until(lambda: max_age or site.backends() == 1)
+    postgres.query(END_SLEEP, site.name)
+    await busy.closed()
 
 
 @ENDS
@@ -180,3 +244,31 @@ async def test_while_the_database_is_away(
         postgres.start()
     assert await all_ask(opened[5:]) == ["0"] * 5
     assert await all_ask(await open_clients(site, 1)) == ["0"]
+
+
+@pytest.mark.parametrize("over_redis", [False, True])  # events come in two ways
+async def test_what_is_opened_by_the_cache_is_closed(
+    server_name: ServerName, shared_server: StartServer, redis_server: RedisServer, over_redis: bool
+):
+    name = f"cache-{server_name}-{over_redis}"
+    cache = {"LOCATION": redis_server.url, "OPTIONS": {"client_name": name}}
+    backend = {"BACKEND": "django.core.cache.backends.redis.RedisCache"}
+    env = misbehaving(CACHES={"default": {**backend, **cache}})
+    server = shared_server(server_name, redis=over_redis, env=env)
+
+    def count() -> int:
+        clients = redis.Redis.from_url(redis_server.url).client_list()
+        return sum(each["name"] == name for each in clients)
+
+    async with Client(server) as connect:
+        opened = [await connect("/caching") for _ in range(20)]
+        await until(lambda: count() == 0)  # what auth and permissions have opened
+        assert [await client.ask("use") for client in opened] == ["used"] * 20
+        assert count() > 20
+        since = server.mark()
+        for client in opened[:10]:
+            await client.close()
+        for client in opened[10:]:
+            await client.abort()
+        await until(lambda: server.log.count("disconnect called", since) == 20)
+        await until(lambda: count() == 0)

@@ -71,6 +71,16 @@ async def test_a_handshake_that_never_ends_is_refused(connect: Client, log: Log)
     assert "Traceback" not in str(log)
 
 
+async def test_the_limit_of_daphne_comes_after_ours(start_server: StartServer):
+    """Alone, daphne cuts a handshake off, or refuses it with 403, every two seconds."""
+    args = ("--websocket_connect_timeout", "1")
+    server = start_server("daphne", env=misbehaving(WS_CONNECT_TIMEOUT=3), args=args)
+    async with Client(server) as connect:
+        found = await asyncio.gather(*map(connect.status, ["/auth", "/connect"] * 12))
+        assert found == [503] * 24
+    assert "Traceback" not in server.log
+
+
 @pytest.mark.parametrize(
     ("path", "is_abrupt"), list(itertools.product(["/after", "/receive"], [False, True]))
 )

@@ -195,7 +195,9 @@ def test_a_websocket_has_the_path_of_http(
         with contextlib.closing(client), client.getresponse() as response:
             return json.load(response)
 
-    found = {target: (seen(target, **UPGRADE), seen(target)) for target in TARGETS}
+    # With h11, uvicorn's HTTP doesn't understand a target in absolute-form.
+    targets = [each for each in TARGETS if not args or each.startswith(("/", "*"))]
+    found = {target: (seen(target, **UPGRADE), seen(target)) for target in targets}
     assert {target: pair for target, pair in found.items() if pair[0] != pair[1]} == {}
 
 

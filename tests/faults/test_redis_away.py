@@ -16,7 +16,8 @@ from tests.broker import Broker
 from tests.conftest import StartServer
 from tests.integration.reach import SECONDS, Ids, opened, received, until_reached
 from tests.layers import close_layer, default_layer, redis_layer
-from tests.servers import Server, ServerName
+from tests.servers import SERVER_NAMES, Server, ServerName
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 
@@ -27,6 +28,13 @@ ORDERS: list[Callable[[Broker], object]] = [
     lambda broker: broker.cut("pubsub"),
     lambda broker: broker.pause(1000),
 ]
+
+
+@pytest.fixture(params=SERVER_NAMES)
+def server_name(request: pytest.FixtureRequest) -> ServerName:
+    """What breaks here is behind the server: its protocol for frames makes no difference."""
+    name: ServerName = request.param
+    return name
 
 
 @pytest.fixture
@@ -77,8 +85,11 @@ async def is_refused(server: Server) -> None:
 
 
 async def is_told(ids: Ids) -> None:
-    """Whoever sends or closes learns soon that it failed."""
-    connection_id = next(iter(ids))
+    """Whoever sends or closes learns soon that it failed.
+
+    A silent Redis may do it yet when it speaks again: so this is for the one that :func:`leaves`.
+    """
+    connection_id = next(reversed(ids))
     calls: list[Callable[[], Awaitable[None]]] = [
         lambda: send_message_to_websocket(connection_id, "lost"),
         lambda: close_websocket_connection(connection_id),
@@ -128,6 +139,7 @@ async def test_down(server: Server, broker: Broker, clients):
     broker.kill()
     await answers(ids)
     await is_refused(server)
+    server.wait_log("was refused: .*: Error 111 connecting to ")
     await is_told(ids)
     await leaves(ids)
     broker.start()
@@ -205,3 +217,26 @@ async def test_redis_is_down_from_the_start(
     broker.start()
     await opened(clients, server, 1)
     is_quiet(server)
+
+
+async def test_an_acl_forbids_the_channels(
+    server_name: ServerName, start_server: StartServer, broker: Broker, clients
+):
+    """From the start, and again: who is there stays, and the log says what to grant."""
+    broker.command("ACL", "SETUSER", "guest", "on", ">secret", "+@all", "resetchannels")
+    url = broker.url.replace("://", "://guest:secret@")
+    server = start_server(server_name, env={"REDIS_URL": url})
+    ids: Ids = {}
+    for number in range(1, 3):
+        await is_refused(server)
+        await answers(ids)
+        server.wait_log(r"was refused: .*: Redis at .* refuses the channel layer something: ")
+        told = server.wait_log(r"^ERROR panther_channels Redis at .* ACL SETUSER (.*)\.$")
+        broker.command("ACL", "SETUSER", *told[1].split())
+        await until(lambda: server.log.count("Redis is back") == number)  # noqa: B023
+        ids |= await opened(clients, server, 2)
+        await until_reached(ids)
+        broker.command("ACL", "SETUSER", "guest", "resetchannels")  # Redis hangs up, too
+    assert server.log.count("is lost") <= 2
+    assert server.log.count("ERROR panther_channels Redis at") == 1  # in a minute
+    assert "Traceback" not in server.log

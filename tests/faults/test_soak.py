@@ -1,6 +1,6 @@
 """Visitors that come, talk and go for as long as SOAK_SECONDS says, and nothing is kept of them.
 
-One daphne and one uvicorn share a Redis, which restarts meanwhile; test_redis_away.py has what
+One of each server share a Redis, which restarts meanwhile; test_redis_away.py has what
 becomes of messages then. Visitors leave by a close, by a reset, or in the middle of the handshake.
 """
 
@@ -21,10 +21,10 @@ from tests.broker import Broker
 from tests.client import Client
 from tests.conftest import StartServer
 from tests.layers import close_layer, default_layer, redis_layer
-from tests.servers import SERVER_NAMES, Server
+from tests.servers import ALL_SERVERS, Server
 from tests.wire import raw_client, request
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "12"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "9"))
 VISITORS = int(os.environ.get("SOAK_VISITORS", "60"))
 PATIENCE = 20.0  # seconds for what must come
 AFTERMATH = 3.0  # seconds after Redis is back in which it may be missed yet
@@ -107,7 +107,7 @@ async def settled(server: Server, before: Holdings) -> Holdings:
 
 
 async def test_visitors(broker: Broker, start_server: StartServer):
-    servers = [start_server(name, env={"REDIS_URL": broker.url}) for name in SERVER_NAMES]
+    servers = [start_server(name, env={"REDIS_URL": broker.url}) for name in ALL_SERVERS]
     before = [await holdings(server) for server in servers]
     visitors, layer = Visitors(servers), redis_layer("redis", broker.url)
     with default_layer(layer):

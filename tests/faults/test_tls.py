@@ -2,7 +2,6 @@
 
 import signal
 import ssl
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import pytest
 
 from tests.faults.test_flow import GROWTH, MB, TOO_LARGE, Peak, opened
 from tests.servers import Server, ServerName, misbehaving
-from tests.wire import CONTINUATION, RawClient, close, frame, raw_client
+from tests.wire import CLOSE, CONTINUATION, RawClient, close, frame, raw_client
 
 pytestmark = pytest.mark.faults
 
@@ -38,8 +37,9 @@ class TlsServer(Server):
             options = ["-e", f"ssl:0:interface={self.host}:{files}"]
         else:
             options = ["--host", self.host, "--port", "0"]
+            options += list(self.command[7:-1])  # --ws
             options += ["--ssl-keyfile", str(key), "--ssl-certfile", str(chain)]
-        self.command = (sys.executable, "-m", name, *options, APPLICATION)
+        self.command = (*self.command[:3], *options, APPLICATION)
 
     def _is_ready(self) -> bool:
         self.port = self._listening_port()
@@ -78,15 +78,39 @@ def test_a_flood_and_a_client_that_never_reads(server: Server, trust: ssl.SSLCon
 
 
 def test_who_is_told_what_it_did_wrong_and_answers(server: Server, trust: ssl.SSLContext):
-    """TLS can't be closed on one side only: it is the client's close frame that ends it."""
+    """TLS can't be closed on one side only: it is the client's close frame that ends it.
+
+    It sees the end of TLS, and the server doesn't wait for ever for its own.
+    """
     with opened(server, tls=trust) as client:
         client.send(b"", fin=False)
         client.socket.sendall(frame(b"x" * 16_000, CONTINUATION, fin=False) * 400)
         assert client.closed() == (1009, TOO_LARGE)
         client.socket.settimeout(3)
         client.socket.sendall(close(1009))
-        with suppress(ConnectionError, ssl.SSLEOFError):  # not TimeoutError
-            assert client.socket.recv(1) == b""
+        assert client.socket.recv(1) == b""
+        server.wait_log("disconnect called code=1009")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "answer"),
+    [
+        pytest.param(frame(b"x", CLOSE), b"", id="a close frame, behind which nothing comes"),
+        pytest.param(frame(b"x" * 300, 3), close(1002), id="an opcode that there isn't"),
+        pytest.param(frame(b"x" * 300, CONTINUATION), close(1002), id="a continuation of nothing"),
+        pytest.param(frame(b"\xff" * 300), close(1007), id="no UTF-8"),
+    ],
+)
+def test_who_did_wrong_is_not_kept(
+    server: Server, trust: ssl.SSLContext, wrong: bytes, answer: bytes
+):
+    """Of a server that waits for a close frame which has come, the client waits for the end."""
+    with opened(server, tls=trust) as client:
+        client.socket.sendall(wrong)
+        assert client.closed()[0] in {1002, 1007}
+        client.socket.settimeout(3)
+        client.socket.sendall(answer)
+        assert client.socket.recv(1) == b""
 
 
 def test_the_server_stops_meanwhile(server: Server, trust: ssl.SSLContext):

@@ -8,9 +8,13 @@ from types import SimpleNamespace
 
 from asgiref.sync import sync_to_async
 from channels.db import database_sync_to_async
+from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
-from django.db import Error
+from django.core.cache import cache
+from django.db import Error, connection
 
+from panther_channels.authentications import SessionAuthentication
+from panther_channels.permissions import HasPermission, IsAuthenticated
 from panther_channels.websocket import GenericWebsocket
 
 logger = logging.getLogger("tests.faults")
@@ -99,6 +103,16 @@ class Deaf(SlowReceive):
         while True:
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(FOR_EVER)
+
+
+class SlowEvents(SlowReceive):
+    """Sleeps over what comes from outside, too."""
+
+    async def send(self, data=None):
+        if data == "sleep":
+            logger.info("busy with an event")
+            await asyncio.sleep(FOR_EVER)
+        await super().send(data)
 
 
 class Threaded(SlowReceive):
@@ -218,6 +232,16 @@ class Asking(Hooks):
     async def _by_sync(self):
         return await sync_to_async(ContentType.objects.count)()
 
+    async def _by_sleep(self):
+        return await sync_to_async(self._sleep)()
+
+    async def _by_database_sleep(self):
+        return await database_sync_to_async(self._sleep)()
+
+    def _sleep(self):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(60)")
+
     async def _by_caught(self):
         try:
             return await ContentType.objects.acount()
@@ -225,7 +249,80 @@ class Asking(Hooks):
             return "failed"
 
 
+async def user_by_cache(connection):
+    await cache.aset("auth", 1)
+
+
+class Caching(Hooks):
+    """Uses the cache in every hook, in an event, and in tasks that end before it or don't."""
+
+    auth = user_by_cache
+
+    async def permissions(self, connection):
+        await sync_to_async(cache.set)("permissions", 1)
+        return True
+
+    async def connect(self):
+        await self.accept()
+
+    async def receive(self, data: str | bytes):
+        await cache.aset("receive", 1)
+        await self.create_task(cache.aset("task", 1))
+        ready = asyncio.Event()
+        self.create_task(self.linger(ready))
+        await ready.wait()
+        await self.channel_layer.send(self.channel_name, {"type": "use.cache"})
+
+    async def linger(self, ready):
+        await cache.aset("linger", 1)
+        ready.set()
+        await asyncio.sleep(FOR_EVER)
+
+    async def use_cache(self, event):
+        await cache.aset("event", 1)
+        await self.send("used")
+
+    async def disconnect(self, code: int):
+        await super().disconnect(code)
+        await cache.aset("disconnect", 1)
+
+
+def _entered(**questions):
+    """One whose authentication or permissions ask the database."""
+    return type("Entered", (Asking,), questions)
+
+
+async def user_by_orm(connection):
+    return await User.objects.aget()
+
+
+async def user_by_sync(connection):
+    return await sync_to_async(User.objects.get)()
+
+
+async def user_by_task(connection):
+    return await asyncio.create_task(database_sync_to_async(User.objects.get)())
+
+
+async def user_by_lines(connection):
+    (user,) = [user async for user in User.objects.aiterator(chunk_size=1)]
+    return user
+
+
+async def user_there(connection):
+    return await User.objects.aexists()
+
+
 websocket_urls = {
+    "entered": {
+        "session": _entered(auth=SessionAuthentication, permissions=IsAuthenticated),
+        "permitted": _entered(auth=SessionAuthentication, permissions=HasPermission("auth.x")),
+        "orm": _entered(auth=user_by_orm),
+        "sync": _entered(auth=user_by_sync),
+        "task": _entered(auth=user_by_task),
+        "lines": _entered(auth=user_by_lines),
+        "permission": _entered(permissions=user_there),
+    },
     "hooks": Hooks,
     "id": Hooks,
     "auth": SlowAuth,
@@ -237,6 +334,7 @@ websocket_urls = {
     "disconnect": SlowDisconnect,
     "stubborn": Stubborn,
     "deaf": Deaf,
+    "events": SlowEvents,
     "threaded": Threaded,
     "blocking": Inherited,
     "push": Push,
@@ -246,5 +344,6 @@ websocket_urls = {
     "limited": Limited,
     "limited-with-code": LimitedWithCode,
     "asking": Asking,
+    "caching": Caching,
     "gate": {"open": Gate, "closed": Gate, "opened": Gate},
 }

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from tests.pages import block
 from tests.servers import ROOT, Process, RedisServer, free_port
 
-SNIPPETS = ROOT / "docs" / "snippets" / "deploy"
 _LAUNCH = Path(__file__).parent / "deployed" / "launch.py"
 
 _SETTINGS = """
@@ -30,11 +30,11 @@ WS_TRUST_DAPHNE_ROOT_PATH = True
 """
 
 
-def read(name: str, replacements: Mapping[str, str]) -> str:
-    """A file of the page, with each key replaced, which must be in there, by its value."""
-    text = (SNIPPETS / name).read_text()
+def read(having: str, replacements: Mapping[str, str]) -> str:
+    """The file of the page that has a text in it, with each key replaced, which must be there."""
+    text = block("howto/deploy", having)
     for old, new in replacements.items():
-        assert old in text, f"{old!r} is not in {name}"
+        assert old in text, f"{old!r} is not beside {having}"
         text = text.replace(old, new)
     return text
 
@@ -53,15 +53,14 @@ class Site:
         package = folder / "project"
         package.mkdir()
         (package / "__init__.py").touch()
-        proxy = (SNIPPETS / "settings_proxy.py").read_text()
+        proxy = block("howto/deploy", "SECURE_PROXY_SSL_HEADER")
         (package / "settings.py").write_text(_SETTINGS + proxy + settings)
-        quickstart = ROOT / "docs" / "snippets" / "quickstart" / "asgi.py"
-        shutil.copy(quickstart, package / "asgi.py")
+        (package / "asgi.py").write_text(block("tutorial/quickstart", "panther_channels.asgi"))
         manage = (ROOT / "manage.py").read_text()
         (folder / "manage.py").write_text(manage.replace("testproject", "project"))
 
     def outside(self, connection_id: str) -> None:
-        """Runs the commands of outside.sh, which send to a connection and then close it."""
+        """Runs the commands from outside, which send to a connection and then close it."""
         replacements = {
             "/srv/project": str(self.folder),
             "sudo -u project ": "",
@@ -69,7 +68,7 @@ class Site:
             " ID ": f" {connection_id} ",
         }
         done = subprocess.run(
-            ["bash", "-ec", read("outside.sh", replacements)],
+            ["bash", "-ec", read("sudo -u project", replacements)],
             env={**_environment(), "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
@@ -117,7 +116,9 @@ class Unit(Logged):
             "/srv/project/venv/bin": str(Path(sys.executable).parent),
             "WorkingDirectory=/srv/project": f"WorkingDirectory={site.folder}",
         }
-        unit = _service(read(name, {**paths, **port, **(replacements or {})}))
+        unit = _service(
+            read(f"/etc/systemd/system/{name}\n", {**paths, **port, **(replacements or {})})
+        )
         self.unit = unit
         self.ready, self.count = ready, count
         fd = -1 if listener is None else listener.fileno()
@@ -137,14 +138,18 @@ class Unit(Logged):
 class Nginx(Process):
     """The front door: nginx with the page's configuration, on a port of its own."""
 
-    def __init__(self, site: Site, folder: Path, *, certificate: Path) -> None:
+    def __init__(
+        self, site: Site, folder: Path, *, certificate: Path, changes: Mapping[str, str]
+    ) -> None:
         self.front = free_port()
         changes = {
+            **changes,
             "listen 443 ssl": f"listen {self.host}:{self.front} ssl",
             "/etc/ssl/project": str(certificate),
             "127.0.0.1:8000": f"127.0.0.1:{site.port}",
+            "/srv/project": str(folder),
         }
-        (folder / "project.conf").write_text(read("nginx.conf", changes))
+        (folder / "project.conf").write_text(read("nginx/conf.d", changes))
         # Its workers have to read our files.
         user = "user root;\n" if os.geteuid() == 0 else ""
         (folder / "nginx.conf").write_text(

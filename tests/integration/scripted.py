@@ -4,6 +4,7 @@ The query string is the `repr` of a list: a number, which its lines begin with, 
 a message to send, one of the words below, a number: so many bytes as the body of a refusal, or a
 pair: a size, and how many messages of that size to send; a third element has them sent at once.
 Then it takes what comes until the end. Over HTTP it answers with its root path.
+Of a number of things that autobahn makes for nobody, "unread" tells how many there were.
 With MENDED in the environment, the server of that name is mended, else it is left as it was
 installed; with TRUSTING, WS_TRUST_DAPHNE_ROOT_PATH is set.
 """
@@ -23,10 +24,32 @@ if mended := os.environ.get("MENDED"):
 if os.environ.get("TRUSTING"):
     settings.configure(WS_TRUST_DAPHNE_ROOT_PATH=True)
 
+unread = 0  # what autobahn has made for nobody, counted with COUNTING in the environment
+
+
+def _count_calls(module: Any, name: str) -> None:
+    function = getattr(module, name)
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        global unread
+        unread += 1
+        return function(*args, **kwargs)
+
+    setattr(module, name, counting)
+
+
+if os.environ.get("COUNTING"):
+    _count_calls(import_module("autobahn.util"), "hl")
+    _count_calls(import_module("autobahn.websocket.protocol"), "pformat")
+    _count_calls(import_module("autobahn.util").ObservableMixin, "fire")
+
+if os.environ.get("DEBUGGING"):  # autobahn, whose log isn't Python's
+    import_module("txaio").set_global_log_level("debug")
+
 # Seconds that the application takes to end after it was cancelled.
 LINGER = {"linger": 0.5, "stay": 60}
 SCOPE = ("path", "scheme", "http_version", "root_path")
-LISTS = ("subprotocols", "extensions")
+LISTS = ("subprotocols", "extensions", "client")
 
 
 async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
@@ -72,9 +95,11 @@ class Connection:
             for key in SCOPE:
                 self.tell(f"{key} {self._scope.get(key)}")
             for key in LISTS:
-                self.tell(f"{key} {' '.join(self._scope.get(key) or ['none'])}")
+                self.tell(f"{key} {' '.join(map(str, self._scope.get(key) or ['none']))}")
         elif step == "receive":
             self._tell_event(await self._receive())
+        elif step == "unread":
+            self.tell(f"unread {unread}")
         elif isinstance(step, tuple) and len(step) == 3:
             await asyncio.gather(*(self.do((step[0], 1)) for _ in range(step[1])))
         elif isinstance(step, tuple):

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import contextlib
+import http.client
 import json
 import re
 import time
@@ -11,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.client import Client, Connection
+from tests.client import SECONDS, Client, Connection
 from tests.conftest import StartServer
 from tests.integration.access.site import BAD, Site, handshake, request
 from tests.integration.conftest import Door, OpenDoor, StartAccess
 from tests.names import name_of
 from tests.servers import SERVER_NAMES, Server, ServerName
+from tests.wire import raw_client
 
 #: By which target and which headers a carrier takes a token.
 CARRIERS = {
@@ -51,6 +54,7 @@ async def refused(door: Door, site: Site, target: str, headers: str, reason: str
     assert (answer.status, answer.headers["content-type"]) == (401, "application/json")
     assert (answer.detail, answer.headers["www-authenticate"]) == ("Authentication Error", "Bearer")
     await door.logged(rf"Authentication refused a connection: .*({reason})")
+    await door.logged(r"was refused by \w+Authentication: 'Authentication Error'")
     assert "Traceback" not in door.log()
 
 
@@ -66,6 +70,13 @@ ENTERS: list[tuple[str, str, str]] = [
     (*carried("simplejwt", "bob"), f"bob by {DRF}"),
     ("/ws/header", "Authorization: bearer  {bob}", f"bob by {JWT}"),
     ("/ws/session", "Cookie: sessionid={session[alice]}", f"alice by {SESSION}"),
+    ("/ws/channels/who/", "Cookie: sessionid={session[alice]}", "alice by function, no token"),
+    # Of a repeated cookie the last counts, and quotes are taken off, as for HTTP.
+    ("/ws/session", "Cookie: sessionid=old; sessionid={session[alice]}", f"alice by {SESSION}"),
+    ("/ws/session", 'Cookie: sessionid="{session[alice]}"', f"alice by {SESSION}"),
+    ("/ws/cookie", "Cookie: access_token={alice}; access_token={bob}", f"bob by {COOKIE}"),
+    ("/ws/cookie", 'Cookie: access_token=; access_token="{bob}"', f"bob by {COOKIE}"),
+    ("/ws/session-of-drf", "Cookie: sessionid={session[alice]}", f"alice by {DRF}, no token"),
     # The setting is for classes without an `auth` of their own, and for no other.
     ("/ws/default", "Authorization: Bearer {bob}", f"bob by {JWT}"),
     ("/ws/cookie", "Authorization: Bearer {bob}", "nobody"),
@@ -81,6 +92,9 @@ ENTERS: list[tuple[str, str, str]] = [
     ),
     # No credential is nobody.
     *((f"/ws/{name}", "", "nobody") for name in ("default", "several", "session", "token")),
+    ("/ws/session-of-drf", "", "nobody"),
+    ("/ws/session-of-drf", "Cookie: sessionid={session[nobody]}", "nobody"),
+    ("/ws/session-of-drf", "Cookie: sessionid={session[inactive]}", "nobody"),
     *((f"/ws/{name}", "", "nobody") for name in CARRIERS),
     ("/ws/header", "Authorization: ", "nobody"),
     ("/ws/query?authorization=", "", "nobody"),
@@ -89,6 +103,8 @@ ENTERS: list[tuple[str, str, str]] = [
     ("/ws/cookie", "Cookie: refresh_token={refresh}", "nobody"),
     ("/ws/subprotocol", "Sec-WebSocket-Protocol: chat, other", "nobody"),
     ("/ws/session", "Cookie: sessionid=", "nobody"),
+    ("/ws/session", "Cookie: sessionid={session[alice]}; sessionid=", "nobody"),
+    ("/ws/session", "Cookie: sessionid={session[alice]}; sessionid=old", "nobody"),
     ("/ws/session", f"Cookie: sessionid={'x' * 32}", "nobody"),
     ("/ws/session", "Cookie: sessionid={session[nobody]}", "nobody"),
     ("/ws/token", "Authorization: Bearer x", "nobody"),
@@ -108,9 +124,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ("/ws/query?authorization={alice}&authorization={bob}", "", "sent 2 times"),
     ("/ws/query?authorization={alice}&%61uthorization={alice}", "", "sent 2 times"),
     ("/ws/query?authorization=&authorization={bob}", "", "sent 2 times"),
-    ("/ws/cookie", "Cookie: access_token={alice}; access_token={bob}", "sent 2 times"),
-    ("/ws/cookie", "Cookie: access_token=; access_token={bob}", "sent 2 times"),
-    ("/ws/session", "Cookie: sessionid={session[bob]}; sessionid={session[bob]}", "sent 2 times"),
+    ("/ws/cookie", "Cookie: access_token={alice}; access_token={forged}", "invalid"),
     ("/ws/header", "Authorization: Bearer {alice} {bob}", "one type and one token"),
     ("/ws/header", "Authorization: Bearer {alice}, Bearer {bob}", "one type and one token"),
     ("/ws/header", "Authorization: Bearer {alice},{bob}", "one type and one token"),
@@ -139,6 +153,45 @@ async def test_a_session_from_before_the_password_changed(
     # A key of its own for each: who looks at it first deletes it.
     name = f"changed-{request.node.callspec.params['open_door']}"
     await refused(door, site, "/ws/session", f"Cookie: sessionid={{session[{name}]}}", "password")
+
+
+COOKIES: list[tuple[bytes, ...]] = [
+    *((b"a=1; a=2",), (b"a=b=c; d==",), (b"novalue; =x; a",), (b" a = 1 ;; b=",), (b"",)),
+    *((b'a="x y"',), (rb'a="x\054y\"z"; b="\303\251"',), (b'a="open; b="',), (b"a=%20; %61=2",)),
+    *((b"a=\xff\xfe; b=\xc3\xa9",), (b"\xe9=1; a=\xa0x\xa0",), (b"a=1,b=2",), (b"a=1\t;b\t=2",)),
+    *((b"a=1", b"b=2"), (b"a=1;", b"a=2"), (b"", b"a=1"), (b'a="1', b'2"; a=3')),
+]
+
+
+@pytest.mark.parametrize("lines", COOKIES)
+def test_cookies_are_those_of_http(access: Server, lines: tuple[bytes, ...]):
+    with raw_client(access, "/ws/cookies", lines=[b"Cookie: " + line for line in lines]) as client:
+        seen = json.loads(client.receive()[1])
+    connection = http.client.HTTPConnection(access.host, access.port, timeout=SECONDS)
+    connection.putrequest("GET", "/cookies/")
+    for line in lines:
+        connection.putheader("Cookie", line)
+    connection.endheaders()
+    with contextlib.closing(connection), connection.getresponse() as response:
+        assert seen == json.load(response)
+
+
+CLIENTS = [
+    *(("1.2.3.4:5000", "1.2.3.4:6000", 429), ("[2001:db8::1]:5000", "2001:db8::1", 429)),
+    *(("[::ffff:1.2.3.5]:5000", "1.2.3.5:80", 429), ("[fe80::1%eth0]:80", "[fe80::1]", 429)),
+    ("1.2.3.6:5000", "1.2.3.7:5000", 101),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "status"), CLIENTS)
+async def test_another_port_is_no_other_client(
+    server_name: ServerName, start_access: StartAccess, first: str, second: str, status: int
+):
+    args = ("--proxy-headers",)
+    server = start_access(server_name, args, WS_MAX_CONNECTIONS_PER_CLIENT=1)
+    async with Client(server) as connect:
+        assert await connect.status("/ws/default", headers={"X-Forwarded-For": first}) == 101
+        assert await connect.status("/ws/default", headers={"X-Forwarded-For": second}) == status
 
 
 CLAIMS = {
@@ -243,39 +296,50 @@ async def test_a_token_of_rest_framework(door: Door, site: Site):
         await refused(door, site, "/ws/token", header, reason)
 
 
-MAY: dict[str, str] = {
-    "authenticated": "alice staff editor",
-    "staff": "staff",
-    "may-change": "editor",
-    "staff-or-may": "staff editor",
-    "not-staff": "nobody alice editor",
-    "alice": "alice",
-    "authenticated-alice": "alice",
-    "raising": "",
-    "alice-then-raising": "",
+CHANGE = "HasPermission('auth.change_user')"
+#: By permission: who may, and which name the log has for who refuses the others.
+MAY: dict[str, tuple[str, str]] = {
+    "authenticated": ("alice staff editor", "IsAuthenticated"),
+    "staff": ("staff", "IsStaff"),
+    "may-change": ("editor", CHANGE),
+    "staff-or-may": ("staff editor", f"(IsAuthenticated & (IsStaff | {CHANGE}))"),
+    "not-staff": ("nobody alice editor", "~IsStaff"),
+    "authenticated-alice": ("alice", "(IsAuthenticated & is_alice)"),
+    "alice": ("alice", "is_alice"),  # which fails for nobody
+    "raising": ("", ""),
+    "alice-then-raising": ("", "is_alice"),
 }
+DENIED, LOG_IN = (403, "Permission Denied"), (401, "Authentication Required")
 
 
 @pytest.mark.parametrize("name", MAY)
 async def test_who_may(in_process: OpenDoor, site: Site, name: str):
+    may, refuses = MAY[name]
     async with in_process() as door:
         for person in ("nobody", "alice", "staff", "editor"):
             header = "" if person == "nobody" else f"Authorization: Bearer {{{person}}}"
             answer = await enter(door, site, f"/ws/{name}", header)
-            if person in MAY[name].split():
+            if person in may.split():
                 assert json.loads(str(await answer.receive()))["user"] in {person, None}, person
-            else:
-                assert (answer.status, answer.detail) == (403, "Permission Denied"), person
+                continue
+            is_mistake = name.endswith("raising") or (name, person) == ("alice", "nobody")
+            told = LOG_IN if person == "nobody" and not is_mistake else DENIED
+            assert (answer.status, answer.detail) == told, person
+        if refuses:
+            await door.logged(f"'/ws/{name}' was refused by {re.escape(refuses)}: '")
         # An exception of a permission refuses, too, if those before it let pass.
         assert ("RuntimeError: raised in a permission" in door.log()) is ("raising" in name)
 
 
 TOLD: list[tuple[str, str, tuple[int, str]]] = [
     ("/ws/header", "Authorization: Bearer x", (401, "Authentication Error")),
-    ("/ws/authenticated", "", (403, "Permission Denied")),
-    ("/ws/broken", "", (403, "Permission Denied")),
+    ("/ws/authenticated", "", LOG_IN),
+    ("/ws/authenticated-alice", "Authorization: Bearer {bob}", DENIED),
+    ("/ws/by-django", "", LOG_IN),
+    ("/ws/broken", "", DENIED),
     ("/ws/default", "Origin: https://evil.example", (403, "Origin not allowed")),
     ("/ws/nowhere", "", (404, "Not Found")),
+    ("/ws/channels/nowhere/", "", (404, "Not Found")),
     ("/", "", (404, "Not Found")),
 ]
 
@@ -291,13 +355,70 @@ async def test_what_is_told(
         await door.logged("RuntimeError: raised in auth")
 
 
+WAIT = "Request was throttled. Expected available in 30 seconds."
+NO_TOKEN = "Token is invalid or expired"
+#: What views raise: the status, the detail, what the log says.
+AS_IN_A_VIEW: dict[str, tuple[int, Any, str]] = {
+    "missing": (404, "Not Found", "Http404 'No User matches the given query.'"),
+    "resolver": (404, "Not Found", "Resolver404"),
+    "forbidden": (403, "Permission Denied", "PermissionDenied 'inner words'"),
+    "suspicious": (400, "Bad Request", "SuspiciousOperation 'inner words'"),
+    "host": (400, "Bad Request", "DisallowedHost 'inner words'"),
+    "bad": (400, "Bad Request", "BadRequest 'inner words'"),
+    "denied": (403, "Permission Denied", "DenyConnection"),
+    "rest-missing": (404, "No such book.", "NotFound 'No such book.'"),
+    "rest-forbidden": (403, "You do not have permission to perform this action.", "PermissionD"),
+    "rest-nobody": (401, "Authentication credentials were not provided.", "NotAuthenticated"),
+    "rest-throttled": (429, WAIT, "Throttled"),
+    "rest-invalid": (400, {"name": ["Too long."]}, "ValidationError"),
+    "rest-away": (503, "Come back later.", "Unavailable"),
+    "token": (401, NO_TOKEN, "InvalidToken"),
+}
+
+
+@pytest.mark.parametrize("what", AS_IN_A_VIEW)
+async def test_what_views_raise_in_a_handler(door: Door, site: Site, what: str):
+    status, detail, said = AS_IN_A_VIEW[what]
+    reason = detail if isinstance(detail, str) else json.dumps(detail)
+    place = rf"^.*WebSocket '/ws/raises' was %s: {re.escape(said)}"
+    for hook, by in (("auth", " by .*auth"), ("permissions", " by .*permissions"), ("connect", "")):
+        answer = await enter(door, site, f"/ws/raises?in={hook}&what={what}")
+        assert (answer.status, answer.detail) == (status, detail), hook
+        await door.logged(place % f"refused{by}")
+    if status < 500:  # else it is as any other error
+        for hook in ("accepted", "receive", "event"):
+            client = await enter(door, site, f"/ws/raises?in={hook}&what={what}")
+            await client.send("go")
+            assert await client.closed() == (1008, reason), hook
+            await door.logged(place % "closed")
+        await (await enter(door, site, f"/ws/raises?in=disconnect&what={what}")).close()
+        await door.logged(rf"WebSocket '/ws/raises' has ended: {re.escape(said)}")
+    told = await enter(door, site, "/ws/rest-raises", f"X-What: {what}")
+    # What a bad credential is, the client isn't told.
+    expected = (status, detail) if status != 401 else (401, "Authentication Error")
+    assert (told.status, told.detail) == expected
+    assert "Traceback" not in door.log()
+    assert "ERROR" not in door.log()
+
+
+@pytest.mark.parametrize("what", ["no-row", "invalid"])
+async def test_what_is_a_mistake_in_a_view_is_one_here(door: Door, site: Site, what: str):
+    answer = await enter(door, site, f"/ws/raises?in=connect&what={what}")
+    assert (answer.status, answer.detail) == (403, "Permission Denied")
+    client = await enter(door, site, f"/ws/raises?in=receive&what={what}")
+    await client.send("go")
+    assert await client.closed() == (1011, "")
+    assert door.log().count("Traceback") >= 2
+
+
 #: Where a class refuses with a close code, for the scripts of browsers.
 CODED: list[tuple[str, str, tuple[int, str]]] = [
     ("?authorization=x", "", (4401, "Authentication Error")),
     ("", "bearer, x", (4401, "Authentication Error")),
     ("?authorization=x", "chat, other", (4401, "Authentication Error")),
-    ("", "chat", (4403, "Permission Denied")),
-    ("", "", (4403, "Permission Denied")),
+    ("", "chat", (4401, "Authentication Required")),
+    ("", "", (4401, "Authentication Required")),
+    ("?authorization={bob}", "", (4403, "Permission Denied")),
 ]
 
 

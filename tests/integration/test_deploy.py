@@ -7,7 +7,8 @@ import json
 import shutil
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from websockets.typing import Origin
 
 from tests.conftest import StartRedis, missing
 from tests.integration.deployment import Nginx, Sentinel, Site, Unit, read
+from tests.pages import block
 from tests.servers import RedisServer, free_port
 from tests.waiting import until
 
@@ -33,6 +35,19 @@ BATCH = 16
 READY = {"daphne": "Listening on TCP address", "uvicorn": "Application startup complete"}
 
 
+VARIANTS = {
+    ("uvicorn", "alone"): {},
+    ("uvicorn", "picows"): {
+        "uvicorn --host": "uvicorn --ws panther_channels.servers.picows:PicowsProtocol --host"
+    },
+    ("gunicorn", "alone"): {" --preload": ""},
+    ("gunicorn", "--preload"): {},
+    ("gunicorn", "picows"): {
+        "uvicorn_worker.UvicornWorker": "panther_channels.servers.gunicorn.PicowsWorker"
+    },
+}
+
+
 class Deployed(NamedTuple):
     """A site behind nginx, and the units that get SIGTERM."""
 
@@ -41,7 +56,7 @@ class Deployed(NamedTuple):
     units: list[Unit]
 
 
-Serve = Callable[[str, str], Deployed]
+Serve = Callable[..., Deployed]
 
 
 @pytest.fixture
@@ -52,16 +67,21 @@ def running() -> Iterator[contextlib.ExitStack]:
 
 @pytest.fixture
 def serve(folder: Path, certificate: Path, running: contextlib.ExitStack) -> Serve:
-    """Starts four processes of a server, as its unit says: `serve(settings, "daphne")`."""
+    """Starts four processes of a server, as its unit says: `serve(settings, "daphne")`.
+
+    More options change the configuration of nginx.
+    """
     if shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
         missing("nginx-light")
 
-    def start(settings: str, name: str) -> Deployed:
+    def start(settings: str, name: str, changes: Mapping[str, str] = {}) -> Deployed:
         site = Site(folder, settings)
         units = list(units_of(site, folder, name, running))
-        for unit in units:
-            running.enter_context(unit)
-        nginx = running.enter_context(Nginx(site, folder, certificate=certificate))
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(running.enter_context, units))
+        (folder / "static").mkdir()
+        (folder / "static" / "site.css").write_text("body {}")
+        nginx = running.enter_context(Nginx(site, folder, certificate=certificate, changes=changes))
         trust = ssl.create_default_context(cafile=certificate / "fullchain.pem")
         return Deployed(site, Front(nginx, trust), units)
 
@@ -70,7 +90,7 @@ def serve(folder: Path, certificate: Path, running: contextlib.ExitStack) -> Ser
 
 def units_of(site: Site, folder: Path, name: str, running: contextlib.ExitStack) -> Iterator[Unit]:
     if name == "daphne":
-        assert "ListenStream=127.0.0.1:8000\n" in read("daphne.socket", {})
+        assert "ListenStream=127.0.0.1:8000\n" in read("system/daphne.socket", {})
         listener = running.enter_context(socket.create_server(("127.0.0.1", site.port)))
         for number in range(4):
             path = folder / f"daphne-{number}.log"
@@ -78,13 +98,13 @@ def units_of(site: Site, folder: Path, name: str, running: contextlib.ExitStack)
                 *(site, "daphne@.service"), log_path=path, ready=READY[name], listener=listener
             )
     else:
-        server, _, preload = name.partition(" ")
+        server, variant = name.split(" ")
         yield Unit(
             *(site, f"{server}.service"),
             log_path=folder / "unit.log",
             ready=READY["uvicorn"],
             count=4,
-            replacements={} if preload or server == "uvicorn" else {" --preload": ""},
+            replacements=VARIANTS[server, variant],
         )
 
 
@@ -137,6 +157,12 @@ async def closed(client: ClientConnection) -> tuple[int | None, str | None]:
     return client.close_code, client.close_reason
 
 
+async def check_talk(site: Site, connection_id: str, client: ClientConnection) -> None:
+    await client.send("hello")
+    assert await received(client) == "hello"
+    await check_outside(site, client, connection_id)
+
+
 async def check_outside(site: Site, client: ClientConnection, connection_id: str) -> None:
     """Another process sends to the client, and closes it, by the commands of the page."""
     await asyncio.to_thread(site.outside, connection_id)
@@ -171,6 +197,7 @@ async def check_what_the_proxy_says(front: Front) -> None:
         "",
     )
     assert await asyncio.to_thread(front.get, "/") == (200, "secure")
+    assert await asyncio.to_thread(front.get, "/static/site.css") == (200, "body {}")
 
 
 async def spread(
@@ -191,41 +218,59 @@ async def open_many(front: Front, stack: contextlib.AsyncExitStack) -> list[Clie
     return await asyncio.gather(*opening)
 
 
-@pytest.mark.parametrize("name", ["daphne", "uvicorn", "gunicorn", "gunicorn --preload"])
+@pytest.mark.parametrize("name", ["daphne", *map(" ".join, VARIANTS)])
 async def test_behind_nginx_without_a_broker(name: str, folder: Path, serve: Serve):
     site, front, units = serve(local(folder), name)
     async with contextlib.AsyncExitStack() as stack:
         first, second, *others = (await spread(front, stack)).values()
-        for group in (first, second):
-            connection_id, client = group.pop()
-            await client.send("hello")
-            assert await received(client) == "hello"
-            await check_outside(site, client, connection_id)
+        await asyncio.gather(*(check_talk(site, *group.pop()) for group in (first, second)))
         await check_refusals(front)
         await check_what_the_proxy_says(front)
 
         codes = await asyncio.gather(*[asyncio.to_thread(unit.stop) for unit in units])
         assert codes == [0] * len(units)
         left = [client for group in (first, second, *others) for _, client in group]
-        assert {(await closed(client))[0] for client in left} == {1012}
+        assert {await closed(client) for client in left} == {(1012, "service restart")}
+    assert "reset by peer" not in front.nginx.log
+
+
+@pytest.mark.parametrize("proxy_pass", ["http://project;", "http://project/;"])
+@pytest.mark.parametrize("name", ["daphne", "uvicorn alone"])
+async def test_below_a_path(name: str, proxy_pass: str, folder: Path, serve: Serve):
+    """docs/howto/sub-paths.md: nginx hands the path on, or takes it off."""
+    settings = local(folder) + block("howto/sub-paths", "FORCE_SCRIPT_NAME")
+    location = "    location / {\n        proxy_pass http://project;\n"
+    changes = {location: block("howto/sub-paths", proxy_pass)}
+    _, front, _ = serve(settings, name, changes)
+    async with front.connect("/app/ws/door") as client:
+        assert (await told(client))["index"] == "/app/"
+    unknown = ["/ws/door", "/app/ws/nowhere", "/app/app/app/ws/door", "/application/ws/door"]
+    for path, status in [("/app/ws/shut", 403), *((each, 404) for each in unknown)]:
+        with pytest.raises(InvalidStatus) as caught:
+            await front.connect(path)
+        assert (path, caught.value.response.status_code) == (path, status)
+    with pytest.raises(InvalidStatus, match="403"):
+        await front.connect("/app/ws/door", origin="https://evil.example")
+    assert await asyncio.to_thread(front.get, "/app/") == (200, "secure")
+    assert (await asyncio.to_thread(front.get, "/app/ws/door"))[0] == 426
 
 
 def local(folder: Path) -> str:
     """The settings, and the directory, as RuntimeDirectory= and RuntimeDirectoryMode= make it."""
     directory = folder / "run"
     directory.mkdir(0o700)
-    return read("settings_local.py", {"/run/project": str(directory)})
+    return read("/run/project", {"/run/project": str(directory)})
 
 
 def redis_by_url(url: str) -> str:
-    return read("settings_redis.py", {"redis://:password@10.0.0.1:6379/0": url})
+    return read("rediss://", {"redis://:password@10.0.0.1:6379/0": url})
 
 
 async def test_redis_with_a_password(serve: Serve, start_redis: StartRedis):
     server = start_redis()
     set_password(server)
     site, front, _ = serve(
-        redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), "uvicorn"
+        redis_by_url(f"redis://:password@{server.host}:{server.port}/0"), "uvicorn alone"
     )
     async with front.connect("/ws/door") as client:
         await check_outside(site, client, (await told(client))["id"])
@@ -236,13 +281,13 @@ async def test_several_redis_hosts(serve: Serve, start_redis: StartRedis):
     hosts = {
         f"redis://10.0.0.{number}:6379": server.url for number, server in enumerate(servers, 1)
     }
-    site, front, _ = serve(read("settings_shards.py", hosts), "daphne")
+    site, front, _ = serve(read("redis://10.0.0.2", hosts), "daphne")
     async with contextlib.AsyncExitStack() as stack:
         clients = {(await told(client))["id"]: client for client in await open_many(front, stack)}
         # The process has subscribed to one of them.
         assert set().union(*map(nodes_on, servers)) == {each[:8] for each in clients}
-        for connection_id, client in list(clients.items())[:2]:
-            await check_outside(site, client, connection_id)
+        some = list(clients.items())[:2]
+        await asyncio.gather(*(check_outside(site, client, each) for each, client in some))
 
 
 async def test_sentinel_fails_over(
@@ -261,7 +306,7 @@ async def test_sentinel_fails_over(
         '("10.0.0.2", 26379)': f'("127.0.0.1", {sentinel.port})',
         '("10.0.0.3", 26379)': f'("127.0.0.1", {free_port()})',
     }
-    site, front, _ = serve(read("settings_sentinel.py", changes), "daphne")
+    site, front, _ = serve(read("sentinels", changes), "daphne")
     async with front.connect("/ws/door") as first, front.connect("/ws/door") as second:
         await check_outside(site, first, (await told(first))["id"])
         connection_id = (await told(second))["id"]

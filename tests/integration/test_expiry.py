@@ -12,7 +12,7 @@ from tests.integration.access.site import Site
 from tests.integration.conftest import StartAccess
 from tests.servers import SERVER_NAMES, Server
 
-LIFETIME = 2
+LIFETIME = 5  # seconds, in which all of them have to come in on a busy machine
 
 OpenFor = Callable[[Server, str, str], Awaitable[Connection]]
 

@@ -109,11 +109,11 @@ async def test_a_short_cut_loses_nothing(
     network: Network, tmp_path: Path, stack: contextlib.AsyncExitStack
 ):
     url = f"redis://{network.address(OF_REDIS)}:6379/0"
-    hosts = Hosts(network, tmp_path, read("settings_redis.py", {URL: url}))
+    hosts = Hosts(network, tmp_path, read("rediss://", {URL: url}))
     client, connection_id = await hosts.connected(stack)
     network.cut()
     # Redis has it, and the kernel of its host tries to hand it on.
-    await hosts.command("send", connection_id, "to the cut off")
+    await hosts.command("send", connection_id, "to the cut off", "--no-wait")
     network.mend()
     assert await received(client) == "to the cut off"
     await hosts.command("close", connection_id, "--code", "4000", "--reason", "bye")
@@ -127,7 +127,7 @@ async def test_a_cut_that_outlives_the_connection_to_redis(
     network: Network, tmp_path: Path, stack: contextlib.AsyncExitStack
 ):
     changes = {"10.0.0.1": network.address(OF_REDIS), **HURRY}
-    hosts = Hosts(network, tmp_path, read("settings_keepalive.py", changes))
+    hosts = Hosts(network, tmp_path, read("socket_keepalive", changes))
     client, connection_id = await hosts.connected(stack)
     network.cut()
     await until(lambda: LOST in hosts.server.log)
@@ -136,3 +136,4 @@ async def test_a_cut_that_outlives_the_connection_to_redis(
     await until(lambda: "Redis is back" in hosts.server.log)
     await hosts.command("send", connection_id, "are you there?")
     assert await received(client) == "are you there?"
+    assert "Traceback" not in hosts.server.log

@@ -17,19 +17,18 @@ from tests.servers import Server, ServerName
 LISTED: dict[str, Any] = {
     "WS_ALLOWED_ORIGINS": ["https://example.com", "http://127.0.0.1:8443"],
 }
+APPS = ["file://", "app://.", "app://", "capacitor://localhost", "content://", "null"]
 OPENS, REFUSED = {101}, {403}
-# autobahn, daphne's own library, refuses some itself.
-ODD = {400, 403}
 ROWS: list[tuple[dict[str, Any], str, set[int]]] = [
     (LISTED, "", OPENS),
     (LISTED, "Origin: HTTPS://Example.COM:443", OPENS),
     (LISTED, "Origin: http://example.com", REFUSED),
     (LISTED, "Origin: https://127.0.0.1:8443", REFUSED),
-    (LISTED, "Origin: file://", REFUSED),
-    (LISTED, "Origin: ÿþ", ODD),
-    (LISTED, "Origin: //x", ODD),
-    (LISTED, "Origin: ", ODD),
-    (LISTED, "Origin: https://example.com\nOrigin: https://example.com", ODD),
+    *((LISTED, f"Origin: {value}", REFUSED) for value in ("ÿþ", "//x", "", *APPS)),
+    # Of several, uvicorn's library says 400.
+    (LISTED, "Origin: https://example.com\nOrigin: https://example.com", {400, 403}),
+    *(({"WS_ALLOWED_ORIGINS": APPS}, f"Origin: {value}", OPENS) for value in APPS),
+    *(({"WS_ALLOWED_ORIGINS": APPS}, f"Origin: {value}", REFUSED) for value in ("x://", "file")),
     ({}, "Origin: http://127.0.0.1", REFUSED),  # another port of the host that was asked
     ({}, "Origin: https://localhost", OPENS),
     ({}, "Origin: moz-extension://localhost", REFUSED),

@@ -1,6 +1,7 @@
 """Senders over RedisChannelLayer: nobody hears them at first, or somebody reads too slowly."""
 
 import asyncio
+import errno
 import logging
 import socket
 import time
@@ -16,6 +17,7 @@ from panther_channels.layers import RedisChannelLayer
 from panther_channels.layers.redis import pace, second_try, shard
 from tests.broker import Broker
 from tests.layers import member, of_connection, shard_of
+from tests.servers import manage
 from tests.waiting import SECONDS, until
 
 MB = "x" * 1_000_000
@@ -59,6 +61,7 @@ async def test_a_sender_waits_for_those_who_subscribe_again(
     channel = await member(layer)
     await sender.group_send("room", {"n": 1})
     assert await numbers(layer, channel, 1) == [1]
+    monkeypatch.setattr(shard, "_RETURN", 0)  # else it would wait for all, in any case
     monkeypatch.setattr(shard, "_ATTEMPT", 0.5)  # of the receiver, which the sender waits for
     broker.restart()
     await sender.group_send("room", {"n": 2})
@@ -66,6 +69,38 @@ async def test_a_sender_waits_for_those_who_subscribe_again(
     assert 1 < broker.calls("publish") <= 1 + shard._GRACE / shard._PAUSE
     await sender.group_send("room", {"n": 3})
     assert await numbers(layer, channel, 1) == [3], "what somebody got isn't sent again"
+
+
+async def test_a_group_is_sent_to_when_all_its_members_are_back(
+    sender: Any, make_redis_layer: Callable[..., Any], broker: Broker, monkeypatch: Any
+):
+    """Who comes back first must not be taken for all."""
+    layers = [make_redis_layer() for _ in range(3)]
+    channels = [await member(layer) for layer in layers]
+    late = shard_of(layers[-1])
+    connect = late._connect
+
+    async def connect_late() -> Any:
+        await asyncio.sleep(0.3)  # what it takes is what is tested
+        return await connect()
+
+    monkeypatch.setattr(late, "_connect", connect_late)
+    for number in range(3):
+        await sender.group_send("room", {"n": number})
+        for layer, channel in zip(layers, channels, strict=True):
+            assert await numbers(layer, channel, 1) == [number]
+        broker.restart()
+
+
+async def test_a_connection_that_the_kernel_gave_up_is_replaced(sender: Any, layer: Any):
+    """By TCP keepalive, as after a cut of the network."""
+    channel = await member(layer)
+    await sender.group_send("room", {"n": 1})
+    connection = shard_of(sender)._sending
+    connection._reader.set_exception(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+    connection._writer.transport.abort()
+    await sender.group_send("room", {"n": 2})
+    assert await numbers(layer, channel, 2) == [1, 2]
 
 
 async def test_redis_starts_anew_between_large_messages(sender: Any, layer: Any, broker: Broker):
@@ -84,6 +119,47 @@ async def test_nobody_is_waited_for_in_good_times(layer: Any):
     for group in [OF_NOBODY, "nobody"] * 25:
         await layer.group_send(group, {"n": 1})
     assert time.monotonic() - start < shard._GRACE
+
+
+async def test_who_is_not_there_is_not_waited_for(sender: Any, layer: Any, broker: Broker):
+    """Not at all by who never reached it, and once by who did: it may be coming back."""
+    await layer.group_add(group := of_connection(layer), await layer.new_channel())
+    assert not await sender.send_to_node(OF_NOBODY, {"n": 1})
+    assert broker.calls("publish") == 1
+    assert await sender.send_to_node(group, {"n": 1})
+    await layer.flush()
+    await until(lambda: not broker.channels())
+    for calls in (4, 5):
+        assert not await sender.send_to_node(group, {"n": 2})
+        assert broker.calls("publish") == calls
+
+
+async def test_who_subscribes_again_is_found(
+    sender: Any, layer: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
+):
+    """By a sender that knows of no outage."""
+    monkeypatch.setattr(shard, "_PAUSE", 0.5)
+    await layer.group_add(group := of_connection(layer), channel := await layer.new_channel())
+    assert await sender.send_to_node(group, {"n": 1})
+    broker.cut()
+    assert await sender.send_to_node(group, {"n": 2})
+    assert await numbers(layer, channel, 2) == [1, 2]
+
+
+async def test_those_who_subscribe_again_are_counted(
+    sender: Any, layer: Any, broker: Broker, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shard, "_ATTEMPT", 0.1)
+    for each in (layer, sender):
+        await member(each)
+    assert (await layer.nodes("room")).number == 2
+    broker.cut("normal")
+    assert (await layer.nodes("room")).number == 2
+    broker.cut()
+    await until(lambda: not shard_of(layer).is_at_home)
+    assert (await layer.nodes("room")).number == 2
+    await sender.flush()
+    assert (await layer.nodes("room")).number == 1, "nobody is waited for any longer"
 
 
 async def test_who_has_gone_costs_one_more_attempt(sender: Any, broker: Broker):
@@ -219,9 +295,9 @@ async def test_sending_while_the_layer_is_flushed(sender: Any, layer: Any, text:
     await sender.group_send("room", {"n": 0})
     async with shard_of(sender)._lock:
         flushing = asyncio.create_task(sender.flush())
-        await until(lambda: len(shard_of(sender)._lock._waiters or ()) == 1)
+        await until(lambda: shard_of(sender)._lock._users == 2)
         sending = asyncio.create_task(sender.group_send("room", {"n": 1, "text": text}))
-        await until(lambda: len(shard_of(sender)._lock._waiters) == 2)
+        await until(lambda: shard_of(sender)._lock._users == 3)
     await flushing
     await sending
     assert await numbers(layer, channel, 2) == [0, 1]
@@ -356,7 +432,6 @@ async def test_who_waits_too_long_is_told_and_the_next_goes_on(
     assert 10 < len(failures) < COUNT - 4
     assert {type(error) for error in failures} == {RedisTimeoutError}
     assert "send less, one after the other" in str(failures[0])
-    assert caplog.records == []
     assert questions(broker) < 0.5 / pace._PAUSE + COUNT
     # Not an outage, after which it would wait for somebody who is gone.
     assert shard_of(hasty)._failed_at < 0
@@ -428,3 +503,17 @@ async def test_an_outage_is_what_the_message_tells(
 async def test_a_receiver_is_found_by_its_name(layer: Any, broker: Broker):
     await layer.new_channel()
     assert [each["name"] for each in broker.clients()] == [f"panther_channels.{layer.prefix}"]
+
+
+async def test_a_command_that_has_asked_says_goodbye(broker: Broker):
+    """Who asks in this moment has counted it, and would wait for its answer."""
+    env = {"DJANGO_SETTINGS_MODULE": "tests.project.settings", "REDIS_URL": broker.url}
+    with broker.listening("*panther_channels.survey") as listener:
+        done = await asyncio.to_thread(manage, "websocket", "count", env=env)
+        assert (done.returncode, done.stdout.strip()) == (0, "0"), done
+        heard = []
+        while (message := listener.get_message(timeout=1)) is not None:
+            heard.append(message["data"])
+    assert [kind for each in heard for kind in (b"hello", b"ask", b"bye") if kind in each] == [
+        *(b"hello", b"ask", b"bye")
+    ]

@@ -20,6 +20,7 @@ django.setup()
 from panther_channels.sync import close_websocket_connection, send_message_to_websocket
 ids = sys.argv[1:]
 """
+GEVENT = "import gevent.monkey; gevent.monkey.patch_all()"
 # Of what a script leaves behind, Python warns in its development mode, which makes asyncio slow.
 DEVELOPMENT = ("-X", "dev", "-W", "error")
 # And asyncio says there what took longer than 0.1 s, as everything may on a busy machine.
@@ -27,10 +28,16 @@ SLOW = re.compile(r"WARNING asyncio Executing .* took [\d.]+ seconds\n")
 
 
 async def run(
-    env: Mapping[str, str], code: str, *arguments: str, options: Sequence[str] = DEVELOPMENT
+    env: Mapping[str, str],
+    code: str,
+    *arguments: str,
+    options: Sequence[str] = DEVELOPMENT,
+    first: str = "",
 ) -> str:
     """Runs a script that may leave nothing behind: not a warning, not a thread, not a socket."""
-    done = await asyncio.to_thread(python, *options, "-c", SETUP + code, *arguments, env=env)
+    done = await asyncio.to_thread(
+        python, *options, "-c", first + SETUP + code, *arguments, env=env
+    )
     assert (SLOW.sub("", done.stderr), done.returncode) == ("", 0)
     return done.stdout
 
@@ -115,6 +122,72 @@ async def test_a_fork(server: Server, clients: dict[str, Connection]):
     assert [text.split()[0] for text in messages[-200:]] == ["after"] * 200
 
 
+GREENLETS = """
+import gevent
+from django.contrib.contenttypes.models import ContentType
+from django.db import connection
+
+def send(who):
+    for number in range(50):
+        send_message_to_websocket(ids[0], f"{who} {number}")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    connection.close()
+
+def send_all(who):
+    gevent.joinall([gevent.spawn(send, f"{who}-{each}") for each in range(10)], raise_error=True)
+
+send_all("before")
+gevent.get_hub().threadpool.apply(send, ("real",))
+if (pid := os.fork()) == 0:
+    send_all("child")
+    sys.exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+send_all("after")
+"""
+
+
+async def test_greenlets_of_gevent(server: Server, clients: dict[str, Connection]):
+    connection_id, client = next(iter(clients.items()))
+    sending = asyncio.create_task(
+        run(server.env, GREENLETS, connection_id, options=(*DEVELOPMENT, *FORKING), first=GEVENT)
+    )
+    whole = [f"{number}" for number in range(50)]
+    messages: dict[str, list[str]] = {}
+    try:
+        async with asyncio.timeout(40):
+            for _ in range(31 * 50):
+                who, number = str(await client.receive(30)).split()
+                messages.setdefault(who, []).append(number)
+    finally:
+        await sending
+    assert list(messages.values()) == [whole] * 31
+
+
+IN_A_LOOP = """
+async def main():
+    send_message_to_websocket(ids[0], "asyncio")
+    send_message_to_websocket(ids[0], "commit", on_commit=True)
+asyncio.run(main())
+"""
+IN_PLAYWRIGHT = """
+from playwright.sync_api import sync_playwright
+with sync_playwright():
+    send_message_to_websocket(ids[0], "asyncio")
+send_message_to_websocket(ids[0], "commit")
+"""
+
+
+@pytest.mark.parametrize(("code", "options"), [(IN_A_LOOP, DEVELOPMENT), (IN_PLAYWRIGHT, ())])
+async def test_where_django_lets_an_event_loop_be_blocked(
+    server: Server, clients: dict[str, Connection], code: str, options: Sequence[str]
+):
+    connection_id, client = next(iter(clients.items()))
+    env = {**server.env, "DJANGO_ALLOW_ASYNC_UNSAFE": "true"}
+    await run(env, code, connection_id, options=options)
+    assert await texts(client, 2) == ["asyncio", "commit"]
+
+
 @pytest.fixture
 def silent() -> Iterator[dict[str, str]]:
     """A Redis that takes connections and never answers."""
@@ -135,8 +208,12 @@ except TimeoutError as error:
 """
 
 
-async def test_a_redis_that_does_not_answer(silent: dict[str, str]):
-    assert await run(silent, NO_ANSWER) == (
+PROCESSES = pytest.mark.parametrize("first", ["", GEVENT])
+
+
+@PROCESSES
+async def test_a_redis_that_does_not_answer(silent: dict[str, str], first: str):
+    assert await run(silent, NO_ANSWER, first=first) == (
         "Sending by RedisChannelLayer: no answer within 0.5 s.\n"
     )
 
@@ -153,7 +230,10 @@ threading.Thread(target=late).start()
 """
 
 
-async def test_the_last_words_of_a_process(server: Server, clients: dict[str, Connection]):
+@PROCESSES
+async def test_the_last_words_of_a_process(
+    server: Server, clients: dict[str, Connection], first: str
+):
     connection_id, client = next(iter(clients.items()))
-    await run(server.env, AT_THE_END, connection_id)
+    await run(server.env, AT_THE_END, connection_id, first=first)
     assert await texts(client, 2) == ["from a thread that outlives the main one", "from atexit"]

@@ -25,6 +25,8 @@ websocket_urls = {
         "echo": websockets.Echo,
         "id": websockets.Identify,
         "coded": websockets.Coded,
+        "member": websockets.Member,
+        "present": websockets.Present,
         "noting": websockets.Noting,
         "relay": websockets.Relay,
         "tasks": websockets.Tasks,

@@ -4,8 +4,11 @@ import asyncio
 import json
 import logging
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
-from panther_channels.websocket import GenericWebsocket, send_message_to_websocket
+from panther_channels.connections import PresentUser
+from panther_channels.websocket import GenericWebsocket, Websocket, send_message_to_websocket
 
 logger = logging.getLogger("tests.project")
 
@@ -26,6 +29,40 @@ class Identify(Echo):
     async def connect(self):
         await self.accept()
         await self.send(self.connection_id)
+
+
+async def named(connection: Websocket) -> Any:
+    name = connection.query_params.get("user")
+    return None if name is None else SimpleNamespace(pk=name, get_username=lambda: f"{name}!")
+
+
+class Member(Identify):
+    """As Identify, of the user and in the group that its URL names."""
+
+    auth = named
+
+    async def connect(self):
+        if group := self.query_params.get("join"):
+            await self.join(group)
+        await super().connect()
+
+
+class Present(GenericWebsocket):
+    """In the groups that its URL names, of whose users it tells who comes and goes."""
+
+    auth = named
+    announces_presence = True
+
+    async def connect(self):
+        for group in self.query_params.get("join", "").split():
+            await self.join(group)
+        await self.accept()
+
+    async def user_joined(self, group: str, user: PresentUser) -> None:
+        await self.send(f"+{user.user_name} {group}")
+
+    async def user_left(self, group: str, user: PresentUser) -> None:
+        await self.send(f"-{user.user_name} {group}")
 
 
 class Coded(Identify):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from panther_channels._hub.survey import survey
-from panther_channels.layers.backplane import Backplane, Nodes, backplane
+from panther_channels.layers.backplane import Backplane, Inbox, Nodes, backplane
 
 
 class Process(Backplane):
@@ -23,8 +23,6 @@ class Process(Backplane):
         self.sent: list[dict[str, Any]] = []
         self.loses: Callable[[dict[str, Any]], bool] = lambda _event: False
         self._default = backplane(layer)
-        for name in ("receive", "group_add", "group_discard", "release"):
-            setattr(self, name, getattr(self._default, name))
         self.survey = survey(self)
 
     def node(self) -> str:
@@ -38,9 +36,9 @@ class Process(Backplane):
             return Nodes(names=frozenset(there))
         return Nodes(number=len(there)) if self.knows == "number" else Nodes()
 
-    async def new_channel(self) -> str:
+    async def open_channel(self) -> Inbox:
         self.there.add(self.name)
-        return await self._default.new_channel()
+        return await self._default.open_channel()
 
     async def send(self, channel: str, message: dict[str, Any]) -> None:
         if not self._loses(message):

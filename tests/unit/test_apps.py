@@ -1,12 +1,9 @@
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import User
 from django.core import checks
-from django.db.models.signals import post_save
 
 import panther_channels.layers
 from panther_channels import checks as ours
@@ -81,32 +78,3 @@ def test_layers_has_what_it_says_and_no_more():
     assert panther_channels.layers.RedisChannelLayer.__name__ == "RedisChannelLayer"
     with pytest.raises(AttributeError, match="NoSuchLayer"):
         panther_channels.layers.NoSuchLayer  # noqa: B018
-
-
-class Raising:
-    """Has a property that fails, as one that asks another service."""
-
-    @property
-    def is_active(self) -> bool:
-        raise ZeroDivisionError
-
-    @is_active.setter
-    def is_active(self, value: bool) -> None:
-        """Called by Django when it makes a user."""
-
-
-class RaisingUser(Raising, User):
-    class Meta:
-        app_label = "auth"
-        proxy = True
-
-
-@pytest.mark.parametrize(("instance", "lines"), [(Raising(), 0), (RaisingUser(pk=1), 1)])
-def test_no_model_is_kept_from_being_saved(
-    instance: Any, lines: int, caplog: pytest.LogCaptureFixture
-):
-    options = {"sender": type(instance), "instance": instance, "using": "default"}
-    post_save.send(created=True, **options)
-    assert caplog.messages == []
-    post_save.send(created=False, **options)
-    assert len(caplog.messages) == lines

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from asgiref.testing import ApplicationCommunicator
 from channels.routing import URLRouter
+from channels.sessions import CookieMiddleware
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncRequestFactory, override_settings
-from django.urls import path
+from django.urls import path, reverse
 
 from panther_channels.asgi import get_asgi_application
 from panther_channels.test import HandshakeRejected, WebsocketClient
@@ -28,9 +29,14 @@ def view(request: HttpRequest) -> HttpResponse:
     return HttpResponse("django")
 
 
-urlpatterns = [path("", view), path("both", view), path("slashed/", view)]
+urlpatterns = [path("", view, name="root"), path("both", view), path("slashed/", view)]
 URLS = {"ws/<name>": Echo, "only": Echo, "both": Echo, "slashed": Echo}
 ROUTER = {"": URLRouter([path("chat/", Echo.as_asgi())])}
+# Channels' middleware for cookies, around routers at the root and in each other.
+WRAPPED = {
+    "": CookieMiddleware(ROUTER[""]),
+    "deep": CookieMiddleware(URLRouter([path("a/", CookieMiddleware(ROUTER[""]))])),
+}
 pytestmark = pytest.mark.urls(__name__)
 
 
@@ -69,25 +75,47 @@ async def get(
         ("/app/only", "/app", URLS, 426),
         ("/app/x", "/app", URLS, 404),
         ("/application/only", "/app", URLS, 404),
+        ("/apponly", "/app", URLS, 404),
         ("/app/only", "", URLS, 404),
+        # A proxy may have taken it off; twice is another path.
+        ("/both", "/app", URLS, 200),
+        ("/only", "/app", URLS, 426),
+        ("/app/app/only", "/app", URLS, 404),
+        ("/app/v1/only", "/app/v1", URLS, 426),
+        ("/app/only", "/app/v1", URLS, 404),
+        ("/app/chat/", "/app", WRAPPED, 426),
         # The root path is no part of the URL.
         ("/app/only", "/app", {"app/only": Echo}, 404),
         # A router at the root leaves unknown paths to Django.
         ("/nowhere", "", ROUTER, 404),
-        ("/chat/", "", ROUTER, 426),
+        *(("/chat/", "", urls, 426) for urls in (ROUTER, WRAPPED)),
+        *((target, "", WRAPPED, 404) for target in ("/nowhere", "/deep/nowhere/", "/deep/a/")),
+        ("/deep/a/chat/", "", WRAPPED, 426),
     ],
 )
-async def test_http(target: str, root_path: str, urls: Any, status: int):
+@pytest.mark.parametrize("is_forced", [False, True], ids=["root path", "FORCE_SCRIPT_NAME"])
+async def test_http(target: str, root_path: str, urls: Any, status: int, is_forced: bool):
     application = get_asgi_application(urls)
-    assert (await get(target, application, root_path))[0] == status
-    async with Peer(application, target, root_path=root_path) as peer:
-        is_websocket = (await peer.next())["type"] == "websocket.accept"
+    if is_forced:
+        forced, root_path = root_path, "/overruled" if root_path else ""
+    with override_settings(FORCE_SCRIPT_NAME=forced if is_forced else None):
+        assert (await get(target, application, root_path))[0] == status
+        async with Peer(application, target, root_path=root_path) as peer:
+            is_websocket = (await peer.next())["type"] == "websocket.accept"
     assert is_websocket == (status == 426 or target.endswith(("/both", "/slashed/")))
 
 
-async def test_a_websocket_is_below_the_root_path(application: Any):
-    async with Peer(application, "/only", root_path="/app") as peer:
-        assert (await peer.next())["type"] == "websocket.close"
+@pytest.mark.parametrize("prefix", ["/app", "/app/"])
+async def test_links_lead_below_the_path(prefix: str):
+    class Linking(GenericWebsocket):
+        async def connect(self):
+            await self.accept()
+            await self.send([reverse("root"), self.path])
+
+    application = get_asgi_application({"only": Linking})
+    async with Peer(application, "/app/only", root_path=prefix) as peer:
+        await peer.next()
+        assert (await peer.next())["text"] == '["/app/","/app/only"]'
 
 
 async def test_the_demand_to_upgrade(application: Any):

@@ -5,18 +5,24 @@ tests/integration/test_access.py has the table of who comes in.
 
 import threading
 import time
-from typing import Any
+from importlib import import_module
+from typing import Any, ClassVar
+from uuid import uuid4
 
 import jwt
 import pytest
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, logout
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedSession
+from django.core.cache.backends.locmem import LocMemCache
 from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.http import HttpRequest
 from django.test import override_settings
 from rest_framework.authentication import SessionAuthentication as DRFSession
 
+from panther_channels._hub import rechecks as _rechecks
 from panther_channels._process.logs import redact
 from panther_channels.authentications import (
     BaseAuthentication,
@@ -29,9 +35,14 @@ from panther_channels.authentications import (
     SubprotocolJWTAuthentication,
 )
 from panther_channels.exceptions import AuthenticationAPIError
-from panther_channels.websocket import GenericWebsocket
+from panther_channels.websocket import (
+    GenericWebsocket,
+    close_user_websockets,
+    recheck_user_websockets,
+)
 from tests.client import Closed, InProcess
 from tests.unit.peer import DENIAL, Peer, subclass
+from tests.waiting import until
 
 SIGNED = {"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}
 
@@ -164,10 +175,87 @@ async def test_nothing_to_refresh(caplog: pytest.LogCaptureFixture):
     application = subclass("WithDRF", Who, auth=DRFAuthentication(DRFSession)).as_asgi()
     async with InProcess(application) as connect:
         ws = await connect("/")
-        # One that wants Django's middleware finds nobody, and fails on nothing.
         assert await ws.receive() == '["None",false]'
         assert await ws.ask("x") == Closed(1011, "")
     assert ImproperlyConfigured.__name__ in caplog.text
+
+
+async def session_of(user: User, session: Any) -> Any:
+    session["of its own"] = uuid4().hex
+    session[SESSION_KEY], session[HASH_SESSION_KEY] = user.pk, user.get_session_auth_hash()
+    session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+    await session.asave()
+    return session
+
+
+@pytest.mark.parametrize("auth", [SessionAuthentication, DRFAuthentication(DRFSession)])
+@pytest.mark.django_db(transaction=True)
+async def test_a_logout_ends_a_session_that_is_still_there(auth: Any):
+    """Django ends it after its signal; and one that is nowhere but in a cookie, never."""
+    application = subclass("InSession", Who, auth=auth).as_asgi()
+    with override_settings(**SIGNED):
+        user = await User.objects.acreate(username="alice")
+        one, other = [await session_of(user, SignedSession()) for _ in range(2)]
+        async with InProcess(application) as connect:
+            clients = []
+            for session in (one, other):
+                cookie = {"cookie": f"sessionid={session.session_key}"}
+                clients.append(await connect("/", headers=cookie))
+                assert "alice" in str(await clients[-1].receive())
+            request = HttpRequest()
+            request.session, request.user = one, user
+            await sync_to_async(logout)(request)
+            assert await clients[0].receive() == Closed(1008, "session ended")
+            await close_user_websockets(user)
+            assert await clients[1].receive() == Closed(1008, "")
+
+
+class Cache(LocMemCache):
+    """One that is away, in a test that says so."""
+
+    is_away = False
+    asked: ClassVar[list[Any]] = []
+
+    def get(self, *args: Any, **options: Any) -> Any:
+        self.asked.append(args)
+        if self.is_away:
+            raise ConnectionError("away")
+        return super().get(*args, **options)
+
+    def has_key(self, key: Any, version: int | None = None) -> bool:
+        return self.get(key) is not None
+
+
+@pytest.mark.parametrize("auth", [SessionAuthentication, DRFAuthentication(DRFSession)])
+@pytest.mark.parametrize("engine", ["cache", "cached_db"])
+@pytest.mark.django_db(transaction=True)
+async def test_a_cache_that_is_away_ends_no_session(
+    monkeypatch: pytest.MonkeyPatch, auth: Any, engine: str
+):
+    """Django takes a session for ended then; it is one only once the cache has said so."""
+    monkeypatch.setattr(_rechecks, "_REST", 0.01)
+    options: Any = {
+        "CACHES": {"default": {"BACKEND": f"{__name__}.Cache", "LOCATION": uuid4().hex}},
+        "SESSION_ENGINE": f"django.contrib.sessions.backends.{engine}",
+    }
+    with override_settings(**options):
+        store = import_module(options["SESSION_ENGINE"]).SessionStore
+        user = await User.objects.acreate(username="alice")
+        session = await session_of(user, store())
+        async with InProcess(subclass("InSession", Who, auth=auth).as_asgi()) as connect:
+            cookie = {"cookie": f"sessionid={session.session_key}"}
+            client = await connect("/", headers=cookie)
+            assert "alice" in str(await client.receive())
+            monkeypatch.setattr(Cache, "is_away", True)
+            Cache.asked.clear()
+            await recheck_user_websockets(user)
+            await until(lambda: len(Cache.asked) > (2 if engine == "cache" else 0))
+            monkeypatch.setattr(Cache, "is_away", False)
+            if engine == "cached_db":  # which has a copy: nobody need wait for the cache
+                await recheck_user_websockets(user)
+            await session.aflush()
+            await recheck_user_websockets(user)
+            assert await client.receive() == Closed(1008, "session ended")
 
 
 async def test_an_adapter_shows_the_request():

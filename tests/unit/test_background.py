@@ -9,12 +9,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
 from panther_channels._process import background as _background
-from panther_channels._process.background import Background
+from panther_channels._process.background import Background, _Call
 from tests.waiting import until
 
 
@@ -85,14 +87,29 @@ def test_it_starts_nothing_before_its_first_use(background: Background):
     assert threading.active_count() == threads
 
 
+def test_it_refuses_to_run_in_a_greenlet(
+    background: Background, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+):
+    """As of eventlet, whose threads are of the thread that has started them."""
+
+    class Green(threading.Thread):
+        native_id = threading.get_native_id()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "Thread", Green)
+        for _ in range(2):
+            with pytest.raises(ImproperlyConfigured, match=r"real thread.* -P threads"):
+                background.run(where(), "Looking")
+    assert len(recwarn) == 0
+    assert background.run(asyncio.sleep(0, "answer"), "Asking") == "answer"
+
+
 def test_ctrl_c_cancels(background: Background):
     caller, endless = threading.get_ident(), Endless()
 
     async def interrupted() -> None:
         # What comes before the caller waits doesn't end its waiting.
-        await until(
-            lambda: sys._current_frames()[caller].f_code is threading.Condition.wait.__code__
-        )
+        await until(lambda: sys._current_frames()[caller].f_code is _Call.wait.__code__)
         os.kill(os.getpid(), signal.SIGINT)
         await endless()
 
@@ -115,6 +132,47 @@ def test_the_end_of_the_interpreter_ends_a_call(background: Background):
         with pytest.raises(RuntimeError, match="Sending: the interpreter is shutting down"):
             call.result(10)
     assert endless.cancelled.is_set()
+
+
+@contextlib.contextmanager
+def busy(background: Background) -> Iterator[None]:
+    """The loop does nothing else meanwhile, and then at once all that it was asked for."""
+    loop, _thread = background.run(where(), "Looking")
+    resume = threading.Event()
+    loop.call_soon_threadsafe(resume.wait, 10)
+    yield
+    resume.set()
+
+
+def runs(code: CodeType) -> bool:
+    """Whether a thread is in a function."""
+    frames = sys._current_frames().values()
+    return any(code in (frame.f_code, frame.f_back and frame.f_back.f_code) for frame in frames)
+
+
+async def test_the_end_of_the_interpreter_ends_a_call_that_has_just_begun(background: Background):
+    endless = Endless()
+    with ThreadPoolExecutor(2) as pool:
+        with busy(background):
+            call = pool.submit(background.run, endless(), "Sending")
+            await until(lambda: runs(_Call.wait.__code__))
+            closing = pool.submit(background.close)
+            await until(lambda: runs(threading.Thread.join.__code__))
+        with pytest.raises(RuntimeError, match="Sending: the interpreter is shutting down"):
+            call.result(5)
+        closing.result(10)
+    assert endless.cancelled.is_set()
+
+
+def test_nobody_waits_any_more_for_what_has_not_begun(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+):
+    endless = Endless()
+    with busy(background):
+        monkeypatch.setattr(_background, "LIMIT", 0.01)
+        with pytest.raises(TimeoutError, match=r"Sending: no answer within 0\.01 s"):
+            background.run(endless(), "Sending")
+    assert endless.cancelled.wait(10)
 
 
 def test_what_is_posted_ends_before_it_is_closed():

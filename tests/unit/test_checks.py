@@ -1,18 +1,26 @@
 """What `manage.py check` says: one row for each mistake, and for what looks like one."""
 
 import re
+import sys
 from datetime import timedelta
+from functools import partial, wraps
 from typing import Any
 
 import panther.throttling
 import pytest
+from channels.auth import AuthMiddlewareStack
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from channels.layers import InMemoryChannelLayer
+from channels.routing import ProtocolTypeRouter, URLRouter
 from channels_redis.core import RedisChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
+from django.test import override_settings
+from django.utils.functional import SimpleLazyObject
+from rest_framework.authentication import SessionAuthentication as DRFSession
 
 import panther_channels.layers
 from panther_channels.asgi import Application, get_asgi_application
@@ -25,11 +33,11 @@ from panther_channels.authentications import (
     SessionAuthentication,
     SubprotocolJWTAuthentication,
 )
-from panther_channels.checks import CHECKS
+from panther_channels.checks import CHECKS, check_runserver
 from panther_channels.middlewares import WebsocketMiddleware, WebsocketMonitoringMiddleware
 from panther_channels.permissions import BasePermission, HasPermission, IsAuthenticated, IsStaff
 from panther_channels.throttling import Throttle
-from panther_channels.websocket import GenericWebsocket
+from panther_channels.websocket import GenericWebsocket, Websocket
 from tests.names import name_of
 from tests.unit.postponed_annotations import Unresolvable
 from tests.unit.system_checks import BACKEND, PUBSUB, URL, found, ids
@@ -112,6 +120,10 @@ class Refined(Throttle):
     pass
 
 
+class OfWebsocket(Websocket):
+    pass
+
+
 class Taking(GenericWebsocket):
     def __init__(self, *args, permissions=None, room="", **kwargs):
         super().__init__(*args, **kwargs)
@@ -128,6 +140,70 @@ class Annotated(GenericWebsocket):
 BASE = type("Base", (GenericWebsocket,), {"auth": is_sync})
 CHILD = type("Child", (BASE,), {})
 
+
+class Private:
+    def __init__(self, *applications: Any) -> None:
+        self._applications = applications
+
+    async def __call__(self, scope, receive, send):
+        pass
+
+
+def wrapped(application: Any) -> Any:
+    """A middleware as a function, in which nobody can see what it wraps."""
+
+    async def middleware(scope, receive, send):
+        await application(scope, receive, send)
+
+    return middleware
+
+
+ROUTER = URLRouter([])
+PROTOCOLS = ProtocolTypeRouter({"websocket": AuthMiddlewareStack(ROUTER)})
+HIDDEN = [wrapped(ROUTER), wrapped(wrapped(ROUTER)), Private(ROUTER), Private(5, [ROUTER])]
+HIDDEN += [PROTOCOLS, Private(partial(wrapped(5), ROUTER)), Private(Private(ROUTER).__call__)]
+HIDDEN += [Private(SimpleLazyObject(without_argument), {1: ROUTER})]
+HIDDEN += [AuthMiddlewareStack(wrapped(AuthMiddlewareStack(ROUTER)))]
+
+
+async def take(self, data):
+    pass
+
+
+async def take_nothing(self):
+    pass
+
+
+async def take_as_channels_does(self, text_data=None, bytes_data=None):
+    pass
+
+
+async def take_another_name(self, message):
+    pass
+
+
+async def take_any(*args, **kwargs):
+    pass
+
+
+@wraps(take_nothing)
+async def decorated(self, code):
+    pass
+
+
+# As they are called, or not.
+GOOD_HOOKS: list[dict[str, Any]] = [
+    *({"receive": hook} for hook in (take, take_another_name, take_any, staticmethod(good))),
+    *({"disconnect": hook} for hook in (take, decorated, take_any, classmethod(take))),
+    {"send": take, "close": take_any, "accept": take_nothing},
+]
+BAD_HOOKS: list[dict[str, Any]] = [
+    *({name: take_nothing} for name in ("receive", "disconnect", "send", "close")),
+    *({name: take_as_channels_does} for name in ("receive", "send", "close")),
+    *({"receive": hook} for hook in (with_three, AsyncJsonWebsocketConsumer.receive, is_sync)),
+    *({"send": take_another_name}, {"close": take}, {"disconnect": with_three}),
+]
+
 plain_application = ASGIHandler()
 own_application = Application(plain_application, [])
 
@@ -142,8 +218,10 @@ MIDDLEWARE = "panther_channels.middlewares.WebsocketMiddleware"
 SESSION = "panther_channels.authentications.SessionAuthentication"
 EVERYWHERE, PRODUCTION = {"WS_ALLOWED_ORIGINS": ["https://a.b", "*"]}, {"DEBUG": False}
 NO_ORIGINS = ["example.com", "*.example.com", "https://example.com/", "https://example.com/path"]
-NO_ORIGINS += ["https://example.com:99999", "http://[::1", "null", "https://a.com, https://b.com"]
-NO_ORIGINS += ["https://*", "https://*.*.example.com", "https://exam*ple.com"]
+NO_ORIGINS += ["https://example.com:99999", "http://[::1", "https://a.com, https://b.com"]
+NO_ORIGINS += ["https://*", "https://*.*.example.com", "https://exam*ple.com", "nulls", "file:"]
+NO_ORIGINS += ["https://", "https:///", "app://x/", "moz-extension://*", "://", "app://a, b"]
+OF_APPS = ("file://", "file:///", "app://.", "APP://", "capacitor://localhost", "x+y://a_b", "null")
 
 # What is said, without `panther_channels.`; a part of each text; the settings.
 ROWS: list[tuple[str, str, dict[str, Any]]] = [
@@ -156,7 +234,13 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("E001", "'a/<number>'", {"WS_URLS": {"a/<number>": Unresolvable}}),
     ("E001", "Annotated", {"WS_URLS": {"x": Annotated}}),
     ("E001", "ForViews", {"WS_URLS": {"x": ForViews}}),
+    *(("W009", "'x/<y>'", {"WS_URLS": {"x/<y>": hidden}}) for hidden in HIDDEN),
+    ("", "", {"WS_URLS": {"x": AuthMiddlewareStack(ROUTER), "y": ROUTER, "z": wrapped(5)}}),
+    ("", "", {"WS_URLS": {"x": AuthMiddlewareStack(Taking.as_asgi()), "y": wrapped(Taking)}}),
     ("", "", {"WS_URLS": {"x": Taking.as_asgi(permissions=[good], room="a")}}),
+    *(("", "", urls(**hooks)) for hooks in GOOD_HOOKS),
+    *(("E001", f"Checked, whose {next(iter(hooks))}() ", urls(**hooks)) for hooks in BAD_HOOKS),
+    ("E001", "but no GenericWebsocket: ", {"WS_URLS": {"x": OfWebsocket}}),
     # Middlewares
     ("", "", {"WS_MIDDLEWARES": [WebsocketMiddleware, WebsocketMonitoringMiddleware, MIDDLEWARE]}),
     ("", "", {"WS_MIDDLEWARES": (factory,)}),
@@ -199,12 +283,18 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("", "", {"WS_ALLOWED_ORIGINS": []}),
     ("", "", {"WS_ALLOWED_ORIGINS": ["https://example.com", "https://*.example.com", "*"]}),
     ("", "", {"WS_ALLOWED_ORIGINS": ("HTTPS://Example.com:8443", "http://[::1]:80")}),
+    ("", "", {**urls(auth=JWTAuthentication), "WS_ALLOWED_ORIGINS": OF_APPS}),
+    ("", "", {**urls(auth=SessionAuthentication), "WS_ALLOWED_ORIGINS": ["file://", "app://."]}),
+    ("W001", 'has "null"', {**urls(auth=SessionAuthentication), "WS_ALLOWED_ORIGINS": ["NULL"]}),
     *(("E007", "WS_ALLOWED_ORIGINS", {"WS_ALLOWED_ORIGINS": item}) for item in ("*", 5)),
     *(("E007", item, {"WS_ALLOWED_ORIGINS": [item]}) for item in NO_ORIGINS),
     ("E007 E007", "WS_ALLOWED_ORIGINS", {"WS_ALLOWED_ORIGINS": ["", "x"]}),
     *(
         row
-        for value in (SessionAuthentication, CookieJWTAuthentication(), [good, OwnSession])
+        for value in (
+            *(SessionAuthentication, CookieJWTAuthentication(), [good, OwnSession]),
+            *(DRFAuthentication(DRFSession), [DRFAuthentication(DRFSession())]),
+        )
         for row in (
             ("W001", "Checked.auth ", {**urls(auth=value), **EVERYWHERE}),
             ("W001", "WS_AUTHENTICATION ", {"WS_AUTHENTICATION": value, **EVERYWHERE}),
@@ -216,6 +306,7 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("W001", "WS_AUTHENTICATION ", {"WS_AUTHENTICATION": SESSION, **EVERYWHERE}),
     ("W001", "WS_AUTHENTICATION ", {"WS_AUTHENTICATION": [SESSION], "WS_ALLOWED_ORIGINS": ["*"]}),
     ("", "", {**urls(auth=JWTAuthentication), **EVERYWHERE}),
+    ("", "", {**urls(auth=DRFAuthentication(SyncCall)), **EVERYWHERE}),
     *(
         row
         for value in (QueryParamJWTAuthentication, OwnQuery(), [good, OwnQuery])
@@ -305,6 +396,44 @@ def test_a_name_that_would_let_everybody_in(name: str, right: str):
 def test_an_argument_that_would_let_everybody_in(name: str):
     with pytest.raises(ImproperlyConfigured, match=name):
         GenericWebsocket.as_asgi(**{name: [good]})
+
+
+@pytest.mark.parametrize("hooks", BAD_HOOKS, ids=name_of)
+def test_a_hook_that_takes_something_else_in_a_router_of_ones_own(hooks: dict[str, Any]):
+    with pytest.raises(ImproperlyConfigured, match=rf"^Own\.{next(iter(hooks))}\(\) "):
+        type("Own", (GenericWebsocket,), hooks).as_asgi()  # type: ignore[attr-defined]
+
+
+def test_a_subclass_of_what_is_for_annotations():
+    with pytest.raises(ImproperlyConfigured, match=r"OfWebsocket .*: derive it from Generic"):
+        OfWebsocket.as_asgi()
+
+
+@pytest.mark.parametrize(
+    ("command", "app", "expected"),
+    [
+        ("runserver", "django.core", ["panther_channels.W010"]),
+        ("runserver", "django.contrib.staticfiles", ["panther_channels.W010"]),
+        ("runserver", "daphne", []),
+        ("runserver", "somebody.elses", []),
+        ("check", "django.core", []),
+    ],
+)
+def test_a_runserver_without_websockets(
+    command: str, app: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "argv", ["manage.py", command])
+    monkeypatch.setattr("panther_channels.checks.get_commands", lambda: {"runserver": app})
+    for setting, said in (({}, expected), (None, [])):
+        with override_settings(WS_URLS=setting):
+            assert [message.id for message in check_runserver()] == said
+
+
+def test_without_the_app():
+    with override_settings(INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"]):
+        for serve in (GenericWebsocket.as_asgi, lambda: get_asgi_application({})):
+            with pytest.raises(ImproperlyConfigured, match='INSTALLED_APPS has no "panther_cha'):
+                serve()
 
 
 # The channel layer

@@ -27,6 +27,7 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Any, list[Any], list[Any]]] = {
     ),
     "WS_CHANNEL_LAYER": (conf.channel_layer, "default", ["sockets"], []),
     "WS_CLOSE_ON_TOKEN_EXPIRY": (conf.close_on_token_expiry, False, [True, False], []),
+    "WS_RECHECK_ACCESS": (conf.recheck_access, True, [True, False], []),
     "WS_TRUST_DAPHNE_ROOT_PATH": (conf.trust_daphne_root_path, False, [True, False], []),
     "WS_ALLOWED_ORIGINS": (conf.allowed_origins, None, [None, ["*", "https://a.b"]], ["*", 5]),
     **{
@@ -69,6 +70,15 @@ def test_the_default_and_what_is_set(name: str, settings: Any):
         ):
             read()
     assert read() == default
+
+
+def test_what_a_path_names_is_not_kept(monkeypatch: pytest.MonkeyPatch, settings: Any):
+    settings.WS_AUTHENTICATION, settings.WS_MIDDLEWARES = DOTTED, [DOTTED]
+    with monkeypatch.context() as patched:
+        patched.setattr(DOTTED, Other)
+        assert (conf.authentication(), conf.middlewares()) == (Other, (Other,))
+    assert conf.authentication() is WebsocketMiddleware
+    assert conf.middlewares() == (WebsocketMiddleware,)
 
 
 def test_every_setting_is_in_the_table():

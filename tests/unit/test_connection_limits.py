@@ -11,7 +11,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 
 from panther_channels._hub import connection_limits as _limits
-from panther_channels._hub.connection_limits import Holder, take_seat
+from panther_channels._hub.connection_limits import Holder, limits_of, take_seat
 from panther_channels.exceptions import ChannelLayerError, ThrottlingAPIError
 from panther_channels.middlewares import WebsocketMiddleware
 from panther_channels.websocket import GenericWebsocket
@@ -35,7 +35,7 @@ class Visitor:
     async def come(self) -> bool:
         """Whether it is let in."""
         try:
-            self.seat = await take_seat(None, CLIENT, self._process, self._end)
+            self.seat = await take_seat(limits_of(None, CLIENT), self._process, self._end)
         except ThrottlingAPIError:
             return False
         return True

@@ -1,17 +1,38 @@
+import asyncio
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.layers import InMemoryChannelLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
-from panther_channels._hub.addresses import group_name, is_connection_id, new_connection_id
+from panther_channels import sync
+from panther_channels._hub import addresses
+from panther_channels._hub.addresses import is_connection_id, new_connection_id
 from panther_channels._hub.delivery import check_size, find_channel_layer, message_event
-from panther_channels.connections import close_websocket_connection, send_message_to_websocket
-from panther_channels.layers.backplane import backplane, node_of
+from panther_channels._process.log_lines import Repeats
+from panther_channels.connections import (
+    close_websocket_connection,
+    count_connections,
+    list_connections,
+    send_message_to_all,
+    send_message_to_user,
+    send_message_to_websocket,
+    send_messages,
+)
+from panther_channels.layers import LocalChannelLayer
+from panther_channels.layers.backplane import backplane, group_of_connection, node_of
+from panther_channels.test import WebsocketClient
+from panther_channels.websocket import GenericWebsocket
+from tests.layers import default_layer
 
 ID = "0123456789abcdef" * 2
 
@@ -19,8 +40,8 @@ ID = "0123456789abcdef" * 2
 async def test_an_id_says_where_its_connection_is(layer: InMemoryChannelLayer):
     ids = {new_connection_id(layer) for _ in range(100)}
     assert len(ids) == 100
-    assert {node_of(group_name(each)) for each in ids} == {backplane(layer).node()}
-    assert all(layer.require_valid_group_name(group_name(each)) for each in ids)
+    assert {node_of(group_of_connection(each)) for each in ids} == {backplane(layer).node()}
+    assert all(layer.require_valid_group_name(group_of_connection(each)) for each in ids)
     for each in ids:
         assert is_connection_id(each)
 
@@ -44,11 +65,76 @@ async def test_what_can_not_stand_in_a_close_frame(code: int, reason: str, error
         await close_websocket_connection(ID, code, reason)
 
 
+async def test_many_messages_are_pairs():
+    messages: Any = {ID: "x"}
+    with pytest.raises(TypeError, match=r"items\(\)"):
+        await send_messages(messages)
+    with pytest.raises(TypeError, match=r"items\(\)"):
+        await sync_to_async(sync.send_messages)(messages)
+
+
 async def test_bad_data_fails_at_the_sender_whatever_the_id():
     for data, error in ((object(), TypeError), ("x" * 17_000_000, ValueError)):
         for connection_id in (ID, "malformed"):
             with pytest.raises(error):
                 await send_message_to_websocket(connection_id, data)
+
+
+class Quiet(GenericWebsocket):
+    async def connect(self):
+        await self.accept()
+
+
+@pytest.mark.parametrize("path", ["/ws/chat", "ws/chat", "ws/*", "*chat", "*"])
+async def test_a_path_with_and_without_its_first_slash(path: str):
+    async with WebsocketClient(Quiet.as_asgi()).connect("/ws/chat"):
+        assert [each.path for each in await list_connections(path=path)] == ["/ws/chat"]
+        assert await count_connections(path=path) == 1
+        assert await sync_to_async(sync.count_connections)(path=path) == 1
+
+
+async def test_an_event_loop_with_channels_alone_is_not_missing(folder: Path):
+    """As a process that has only consumers of Channels, which know nothing of this package."""
+    layer = LocalChannelLayer(folder)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        making = asyncio.run_coroutine_threadsafe(layer.new_channel(), loop)
+        await asyncio.wrap_future(making)
+        with default_layer(layer):
+            assert (await list_connections(within=5)).missing == ()
+            assert await send_message_to_all("x", confirm_within=5) == 0
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        await asyncio.to_thread(thread.join)
+        loop.close()
+
+
+@pytest.fixture
+def told_of_keys(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Any:
+    repeats = Repeats(logging.getLogger("panther_channels"), logging.WARNING, interval=60)
+    monkeypatch.setattr(addresses, "_no_keys", repeats)
+    return caplog
+
+
+async def test_a_username_is_no_primary_key(told_of_keys: pytest.LogCaptureFixture):
+    for user in ("ada", "eve"):  # one line of both
+        assert await list_connections(user=user) == []
+    await sync_to_async(sync.send_message_to_user)("ada", "x")
+    (line,) = told_of_keys.messages
+    assert line.startswith("'ada' can't be a primary key of auth.User")
+
+
+async def test_what_may_be_a_primary_key(told_of_keys: pytest.LogCaptureFixture):
+    of_a_token = SimpleNamespace(pk="a|b")
+    for user in (5, "5", uuid4(), of_a_token):
+        await send_message_to_user(user, "x")
+    with override_settings(AUTH_USER_MODEL="sessions.Session"):  # whose keys are texts
+        await send_message_to_user("ada", "x")
+    with override_settings(AUTH_USER_MODEL="nothing.User"):
+        await send_message_to_user("ada", "x")
+    assert told_of_keys.messages == []
 
 
 @pytest.mark.parametrize(

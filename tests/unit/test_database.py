@@ -242,6 +242,24 @@ async def test_checked_once_for_each_message_that_uses_it(
 
 
 @sync_to_async
+def grow_old() -> Any:
+    """The one that is open, which is beyond its CONN_MAX_AGE now."""
+    connection.close_at = 0.0
+    return connection.connection
+
+
+async def test_one_beyond_its_age_is_replaced_first():
+    await keep(60)
+    async with Peer(Asking.as_asgi()) as peer:
+        await opened(peer, "ask")
+        old = await grow_old()
+        peer.push("ask")
+        await peer.next()
+        assert await grow_old() not in {old, None}
+    await keep(0)
+
+
+@sync_to_async
 def ask_amid(what: Any) -> int:
     """How many checks a new turn costs in the middle of something."""
     connection.ensure_connection()

@@ -8,6 +8,7 @@ from panther_channels.exceptions import (
     AuthorizationAPIError,
     BaseError,
     ConnectionNotFoundError,
+    DeliveryTimeoutError,
     InvalidPathVariableAPIError,
     PantherChannelsError,
     ThrottlingAPIError,
@@ -44,11 +45,32 @@ def test_errors_with_data_of_their_own():
 
 
 @pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        # Nothing was to be taken, where it was only asked who is there.
+        (DeliveryTimeoutError(0.5, missing=["0a0b0c0d"]), "no answer came from 0a0b0c0d."),
+        (
+            DeliveryTimeoutError(0.5, missing=["0a0b0c0d", "?"]),
+            "no answer came from 0a0b0c0d, an unnamed process.",
+        ),
+        (DeliveryTimeoutError(0.5, 0, 1), "0 connections took it, 1 has yet to."),
+        (
+            DeliveryTimeoutError(0.5, 1, 2, ["?"]),
+            "1 connection took it, 2 have yet to, and no answer came from an unnamed process.",
+        ),
+    ],
+)
+def test_who_has_not_confirmed(error: DeliveryTimeoutError, text: str):
+    assert str(error) == f"Within 0.5 s, {text}"
+
+
+@pytest.mark.parametrize(
     "error",
     [
         BaseError("no", 4001),
         WebsocketError(),
         ConnectionNotFoundError("abc"),
+        DeliveryTimeoutError(1, 2, 3, ["0a0b0c0d"]),
         InvalidPathVariableAPIError("x", int),
     ],
 )

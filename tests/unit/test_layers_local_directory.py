@@ -1,13 +1,17 @@
 import os
+import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test.utils import _TestState
 
 from panther_channels.layers.local.directory import Directory
 
 NAME = "01234567"
+VARIABLE = "PANTHER_CHANNELS_TEST_RUN"
 _MAX_PATH = 107
 
 
@@ -23,6 +27,39 @@ def test_by_default_it_is_the_projects(settings, tmp_path):
     del settings.BASE_DIR
     with pytest.raises(ImproperlyConfigured, match="BASE_DIR, or CHANNEL_LAYERS"):
         Directory()
+
+
+@pytest.mark.parametrize(
+    ("argv", "environment", "ending"),
+    [
+        (["manage.py", "test"], {}, r"-[0-9a-f]{8}"),
+        (["/srv/manage.py", "test", "app", "--parallel"], {}, r"-[0-9a-f]{8}"),
+        (["/srv/venv/bin/django-admin", "test"], {}, r"-[0-9a-f]{8}"),
+        (["/srv/venv/lib/django/__main__.py", "test"], {}, r"-[0-9a-f]{8}"),
+        (["-c"], {"PYTEST_VERSION": "9.0.0"}, r"-[0-9a-f]{8}"),
+        (["-c"], {"PYTEST_VERSION": "9.0.0", "PYTEST_XDIST_WORKER": "gw1"}, r"-[0-9a-f]{8}-gw1"),
+        (["-c"], {VARIABLE: "run"}, "-run"),
+        (["-c"], {VARIABLE: "run", "PYTEST_XDIST_WORKER": "gw1"}, "-run-gw1"),
+        (["daphne", "-"], {VARIABLE: "run-gw1", "PYTEST_XDIST_WORKER": "gw1"}, "-run-gw1"),
+        (["daphne", "test"], {}, ""),
+        (["worker/__main__.py", "test"], {}, ""),
+        (["manage.py", "testserver"], {}, ""),
+        (["manage.py", "runserver"], {"PYTEST_XDIST_WORKER": "gw1"}, ""),
+        (["manage.py"], {}, ""),
+        ([], {}, ""),
+    ],
+)
+def test_a_test_run_has_another(settings, tmp_path, monkeypatch, argv, environment, ending):
+    settings.BASE_DIR = tmp_path
+    monkeypatch.delattr(_TestState, "saved_data")
+    for name in (VARIABLE, "PYTEST_VERSION", "PYTEST_XDIST_WORKER"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", argv)
+    path = Directory().path
+    assert re.fullmatch(f"/tmp/panther_channels-[0-9a-f]{{16}}{ending}", path)
+    assert Directory().path == path
 
 
 def test_a_path_that_is_too_long_says_what_to_set(folder):

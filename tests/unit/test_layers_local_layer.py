@@ -13,14 +13,21 @@ from typing import Any
 import pytest
 import uvloop
 
-from panther_channels._hub.addresses import group_name, new_connection_id
+from panther_channels._hub.addresses import new_connection_id
 from panther_channels.layers import LocalChannelLayer
+from panther_channels.layers.backplane import group_of_connection
 from panther_channels.layers.local import node as _node
 from panther_channels.layers.local.frames import Kind, encode, pack
 from tests.unit.listener import Listener, named
 from tests.waiting import until
 
 Listen = Callable[[str], Listener]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but what the tests send."""
+    monkeypatch.setattr(LocalChannelLayer, "on_listening", None)
 
 
 @pytest.fixture
@@ -63,7 +70,7 @@ assert os.listdir({str(folder)!r})
 
 async def test_from_here_to_there(layer, other):
     channel = await layer.new_channel("chat")
-    assert channel == f"chat.{layer.node()}!{channel[-16:]}"
+    assert channel == f"chat.{layer.node()}!{channel[-24:]}"
     await layer.group_add("g", channel)
     for number in range(3):
         await other.group_send("g", {"n": number})
@@ -107,7 +114,7 @@ async def test_a_send_to_a_connection_is_one_write(layer, listen: Listen):
     """Of sixteen processes, fifteen aren't even connected to."""
     others = [listen(str(number)) for number in range(16)]
     there = others.pop(7)
-    group, channel = group_name(f"{named('7')}{'f' * 24}"), f"specific.{named('7')}!x"
+    group, channel = group_of_connection(f"{named('7')}{'f' * 24}"), f"specific.{named('7')}!x"
     for _ in range(3):
         await layer.group_send(group, {"text": "x"})
     await layer.send(channel, {"text": "x"})
@@ -121,7 +128,7 @@ async def test_a_send_to_a_connection_is_one_write(layer, listen: Listen):
 
 async def test_a_send_to_a_known_node_needs_no_look(layer, other, folder):
     channel = await layer.new_channel()
-    group = group_name(new_connection_id(layer))
+    group = group_of_connection(new_connection_id(layer))
     await layer.group_add(group, channel)
     await other.group_send(group, {"n": 1})
     moved = folder.rename(f"{folder}-moved")
@@ -132,7 +139,7 @@ async def test_a_send_to_a_known_node_needs_no_look(layer, other, folder):
 
 async def test_what_is_for_a_connection_here_goes_nowhere_else(layer, listen: Listen):
     channel = await layer.new_channel()
-    group = group_name(new_connection_id(layer))
+    group = group_of_connection(new_connection_id(layer))
     await layer.group_add(group, channel)
     there = listen("there")
     await layer.group_send(group, {"n": 1})
@@ -142,7 +149,7 @@ async def test_what_is_for_a_connection_here_goes_nowhere_else(layer, listen: Li
 
 
 async def test_a_node_that_is_gone(layer, folder, listen: Listen):
-    group = group_name(f"{named('a')}{'f' * 24}")
+    group = group_of_connection(f"{named('a')}{'f' * 24}")
     await layer.group_send(group, {})  # it was never there
     listen("a").close()  # as one that was killed
     for _ in range(2):
@@ -160,8 +167,8 @@ async def test_the_group_of_a_connection_elsewhere(layer, other):
     channel = await layer.new_channel()
     for add in (layer.group_add, other.group_add):
         with pytest.raises(ValueError, match="give a group of your own another name"):
-            await add(group_name("f" * 32), channel)
-    group = group_name(new_connection_id(layer))
+            await add(group_of_connection("f" * 32), channel)
+    group = group_of_connection(new_connection_id(layer))
     await other.group_add(group, channel)
     await other.group_send(group, {"n": 1})
     assert await next_of(layer, channel) == {"n": 1}
@@ -171,7 +178,7 @@ async def test_who_is_there(layer, other):
     assert await layer.nodes("g") == (frozenset(), None)
     here, there = layer.node(), other.node()
     assert await layer.nodes("g") == await other.nodes("g") == ({here, there}, None)
-    assert await layer.nodes(group_name(new_connection_id(other))) == ({there}, None)
+    assert await layer.nodes(group_of_connection(new_connection_id(other))) == ({there}, None)
 
 
 async def test_a_name_that_is_taken(layer, listen: Listen, monkeypatch):
@@ -186,12 +193,12 @@ async def test_a_name_that_is_taken(layer, listen: Listen, monkeypatch):
 
 @pytest.mark.parametrize(("count", "size"), [(30_000, 1), (100, 50_000)])
 async def test_a_burst_from_the_same_event_loop_is_not_lost(layer, count, size):
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    layer.bound_channel(channel, 1024 * 1024, lambda: pytest.fail("overflow"))
+    inbox = await layer.open_channel()
+    await inbox.join("g")
+    inbox.bound(1024 * 1024, lambda: pytest.fail("overflow"))
 
     async def receive() -> list[int]:
-        return [(await layer.receive(channel))["n"] for _ in range(count)]
+        return [(await layer.receive(inbox.name))["n"] for _ in range(count)]
 
     receiving = asyncio.ensure_future(receive())
     for number in range(count):
@@ -270,12 +277,14 @@ async def test_a_fork(layer, other, folder):
 
 
 async def test_a_released_channel_is_forgotten(layer):
-    channel = await layer.new_channel()
-    await layer.group_add("g", channel)
-    await layer.send(channel, {})
+    inbox = await layer.open_channel()
+    await inbox.join("g")
+    await inbox.join_as(new_connection_id(layer))
+    await layer.send(inbox.name, {})
     for _ in range(2):
-        await layer.release(channel)
-    assert (layer._nodes().channels._mailboxes, layer._nodes().channels._groups) == ({}, {})
+        await inbox.release()
+    found = layer._nodes().channels
+    assert (found._channels, found._groups, found.connections) == ({}, {}, {})
 
 
 # What becomes of its socket

@@ -1,4 +1,4 @@
-"""The parts of RedisChannelLayer that need no Redis: frames, queues, and a second try."""
+"""The parts of RedisChannelLayer that need no Redis: frames, mailboxes, and a second try."""
 
 import asyncio
 import time
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from panther_channels.layers.mailbox import Mailbox
 from panther_channels.layers.redis import second_try
 from panther_channels.layers.redis.frames import pack, unpack
-from panther_channels.layers.redis.queue import Queue
 from panther_channels.layers.redis.second_try import SecondTry
 from tests.waiting import SECONDS, until
 
@@ -37,49 +37,49 @@ def test_what_is_no_frame(frame: bytes):
         unpack(frame)
 
 
-# Queues
+# Mailboxes
 
 
 async def test_what_waits_comes_in_order_to_who_asks():
-    queue = Queue()
-    getting = [asyncio.create_task(queue.get()) for _ in range(2)]
+    mailbox = Mailbox("c")
+    getting = [asyncio.create_task(mailbox.get()) for _ in range(2)]
     await asyncio.sleep(0)
-    assert queue.is_awaited
+    assert mailbox.is_awaited
     for number in range(5):
-        queue.put(b"%d" % number)
+        mailbox.put(b"%d" % number)
     assert await asyncio.gather(*getting) == [b"0", b"1"]
-    assert [await queue.get() for _ in range(3)] == [b"2", b"3", b"4"]
-    assert not queue.is_awaited
+    assert [await mailbox.get() for _ in range(3)] == [b"2", b"3", b"4"]
+    assert not mailbox.is_awaited
 
 
 @pytest.mark.parametrize("is_woken", [True, False])
 async def test_who_is_cancelled_takes_no_message(is_woken: bool):
-    queue = Queue()
-    first, second = [asyncio.create_task(queue.get()) for _ in range(2)]
+    mailbox = Mailbox("c")
+    first, second = [asyncio.create_task(mailbox.get()) for _ in range(2)]
     await asyncio.sleep(0)
     if is_woken:
-        queue.put(b"x")
+        mailbox.put(b"x")
     first.cancel()
     await asyncio.wait({first})
     if not is_woken:
-        queue.put(b"x")
+        mailbox.put(b"x")
     assert await asyncio.wait_for(second, SECONDS) == b"x"
 
 
-async def test_a_queue_with_a_limit_in_bytes():
-    queue, overflows = Queue(), list[int]()
-    queue.bound(10, lambda: overflows.append(1))
-    queue.put(b"x" * 20)  # a single message may have any size
-    assert await queue.get() == b"x" * 20
+async def test_a_mailbox_with_a_limit_in_bytes():
+    mailbox, overflows = Mailbox("c"), list[int]()
+    mailbox.bound(10, lambda: overflows.append(1))
+    mailbox.put(b"x" * 20)  # a single message may have any size
+    assert await mailbox.get() == b"x" * 20
     for _ in range(5):
-        queue.put(b"xx")
+        mailbox.put(b"xx")
     assert overflows == []
-    getting = asyncio.create_task(queue.get())
+    getting = asyncio.create_task(mailbox.get())
     await getting
-    queue.put(b"xxx")
+    mailbox.put(b"xxx")
     assert overflows == [1]
-    queue.put(b"xx")
-    getting = asyncio.create_task(queue.get())
+    mailbox.put(b"xx")
+    getting = asyncio.create_task(mailbox.get())
     await asyncio.wait({getting}, timeout=0.05)
     assert not getting.done(), "all that waited is dropped, and what comes"
     assert overflows == [1]

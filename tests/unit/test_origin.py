@@ -2,9 +2,11 @@
 
 import logging
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,6 +88,13 @@ TABLE: list[tuple[dict[str, Any], Origins, Origins]] = [
         ],
     ),
     ({"WS_ALLOWED_ORIGINS": []}, [None], ["http://testserver"]),
+    # Of an app in a web view, it is the text that counts.
+    (
+        {"WS_ALLOWED_ORIGINS": ["file://", "App://.", "capacitor://localhost", "null"]},
+        ["file://", "app://.", "APP://.", "capacitor://localhost", "null", None],
+        ["file:///", "file://x", "app://..", "app://", "capacitor://", "nul", "nulll", "", "*"],
+    ),
+    ({"WS_ALLOWED_ORIGINS": [""]}, [None], ["", "null"]),
     ({"WS_ALLOWED_ORIGINS": ["*"]}, ["https://evil.example", "null", "", "http://[::1", None], []),
     ({"WS_ALLOWED_ORIGINS": ["*"], "host": "evil.example"}, [], ["http://testserver", None]),
     # Listed, it is the project's word, whatever the scheme.
@@ -158,7 +167,8 @@ def test_a_refusal_names_the_setting_to_change():
         ("http://a.b", {}, "is not allowed by ALLOWED_HOSTS: add it to WS_ALLOWED_ORIGINS"),
         ("http://testserver", PORT, "is another port of this host"),
         ("http://testserver", WSS, "is not of https"),
-        ("null", {}, "the origin 'null' is none"),
+        ("null", {}, "the origin 'null' is of no site: for an app of yours, add it to"),
+        ("file://", LISTED, "is of no site: for an app of yours, add it to WS_ALLOWED"),
         (None, {"host": "evil.example"}, "the host 'evil.example' is not in ALLOWED_HOSTS"),
     ):
         assert text in str(problem(origin, **options))
@@ -174,6 +184,44 @@ NO_HOSTS = [
 def test_the_host(host: str | None):
     found = problem(None, host=host, ALLOWED_HOSTS=["testserver", "[::1]"])
     assert (found is None) is (host in HOSTS)
+
+
+class Tenants:
+    """ALLOWED_HOSTS that come from a table, as some packages have them."""
+
+    def __init__(self) -> None:
+        self.names = ["testserver"]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+
+def test_hosts_that_change_without_a_signal(settings: Any):
+    tenants, hosts, origins = Tenants(), ["testserver"], ["https://a.b"]
+    by_host, by_origin = [(b"host", b"testserver")], (b"origin", b"https://a.b")
+    for allowed, take_out in ((tenants, tenants.names.clear), (hosts, hosts.clear)):
+        settings.ALLOWED_HOSTS = allowed
+        assert problem_with(by_host) is None
+        take_out()
+        assert problem_with(by_host) is not None
+    settings.ALLOWED_HOSTS, settings.WS_ALLOWED_ORIGINS = ["testserver"], origins
+    assert problem_with([*by_host, by_origin]) is None
+    origins.clear()
+    assert problem_with([*by_host, by_origin]) is not None
+
+
+def test_local_names_are_for_debugging(monkeypatch: pytest.MonkeyPatch, settings: Any):
+    settings.ALLOWED_HOSTS = []
+    for debug in (True, False):
+        monkeypatch.setattr(django_settings, "DEBUG", debug)
+        assert (problem_with([(b"host", b"localhost")]) is None) is debug
+
+
+def test_names_of_headers_as_asgi_does_not_have_them():
+    """Who has been let in by such a host lets nobody else in."""
+    for name, is_allowed in ((b"testserver", True), (b"evil.example", False)):
+        assert (problem_with([(b"Host", name)]) is None) is is_allowed
+    assert problem_with([]) is not None
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,6 @@ def test_repeated_headers_are_joined():
     assert len(HEADERS) == len(list(HEADERS)) == 9
 
 
-def test_what_is_no_cookie_is_left_out():
-    assert Headers([(b"cookie", b"novalue; a=1; ;")]).get_cookies() == {"a": "1"}
-
-
 def test_values_are_utf_8_or_latin_1():
     assert HEADERS.x_name == HEADERS.x_latin == "é"
 

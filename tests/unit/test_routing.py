@@ -2,16 +2,22 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
+from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator
+from channels.sessions import CookieMiddleware
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import URLPattern, path, register_converter
+from django.urls import URLPattern, path, re_path, register_converter
 from django.urls.converters import REGISTERED_CONVERTERS, StringConverter, get_converters
 from django.urls.resolvers import RegexPattern
 
+from panther_channels import asgi
+from panther_channels._handshake.routes import Routes
 from panther_channels.routing import build_url_patterns
 from panther_channels.test import HandshakeRejected, WebsocketClient
 from panther_channels.websocket import GenericWebsocket, Websocket
@@ -50,18 +56,23 @@ class Takes(GenericWebsocket):
 
 
 async def route(urls: Any, target: str) -> str | None:
-    """What the endpoint of a path says, `None` where there is none."""
+    """What the endpoint of a path says, in our router and in Channels'; `None` for no endpoint."""
 
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.close"})
 
-    router = URLRouter([*build_url_patterns(urls), URLPattern(RegexPattern(""), nothing)])
-    try:
-        async with WebsocketClient(router).connect(target) as ws:
-            return str(await ws.receive())
-    except HandshakeRejected:
-        return None
+    patterns = build_url_patterns(urls)
+    router = URLRouter([*patterns, URLPattern(RegexPattern(""), nothing)])
+    said: list[str | None] = []
+    for application in (router, asgi.Application(None, patterns)):
+        try:
+            async with WebsocketClient(application).connect(target) as ws:
+                said.append(str(await ws.receive()))
+        except HandshakeRejected:
+            said.append(None)
+    assert said[0] == said[1]
+    return said[0]
 
 
 NESTED = {"": A, "ws": {"": B, "<name>": {"": D, "below": A}, "deep/er": {"<a>/<b>": B}}}
@@ -76,6 +87,7 @@ SLASHED = {
     "fixed": {},
 }
 UUID_1 = "00000000-0000-0000-0000-000000000001"
+ALL_OF_RFC_3986, _A = "aZ9-._~!$&'()*+,;=:@", '["A",{}]'
 # What Panther has, too, is in tests/contracts.
 MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
     ({"ws/a": A}, "/ws/a%0A", None),
@@ -108,6 +120,29 @@ MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
     ({"<name>": A, "fixed": B}, "/fixed%0A", '["A",{"name":"fixed\\n"}]'),
     ({"<name>": A}, f"/{'a' * 8192}", f'["A",{{"name":"{"a" * 8192}"}}]'),
     ({"<name>": A}, f"/{'a' * 8193}", None),
+    # What RFC 3986 lets stand in a path as it is; nothing of it is a pattern.
+    *(
+        (({urls: A, "<x>": B}), target, expected)
+        for urls in (
+            ".well-known",
+            "v1.0",
+            "socket.io",
+            "~me",
+            "a..b",
+            "a(b)",
+            "!$&'()*+,;=:@",
+            "...",
+        )
+        for target, expected in (
+            (f"/{urls}", '["A",{}]'),
+            (f"/{urls}x", f'["B",{{"x":"{urls}x"}}]'),
+        )
+    ),
+    ({"v1.0": {"a.b": A}}, "/v1.0/a.b", '["A",{}]'),
+    ({"v1.0": A}, "/v1x0", None),
+    ({"v1.0/<x>": A}, "/v1x0/y", None),
+    ({"<x>/v1.0/<y>": A, "<x>/a(b": B}, "/1/v1.0/2", '["A",{"x":"1","y":"2"}]'),
+    ({"<x>/v1.0/<y>": A}, "/1/v1x0/2", None),
     ({"m/<x>": mounted}, "/m/1", "[\"mounted\",{'x': '1'}]"),
     ({"m": mounted}, "/m/1", None),
     ({"c": Channels.as_asgi()}, "/c", '["Channels",{}]'),
@@ -119,6 +154,55 @@ MATCHES: list[tuple[dict[str, Any], str, str | None]] = [
 @pytest.mark.parametrize(("urls", "target", "expected"), MATCHES)
 async def test_matches(urls: dict[str, Any], target: str, expected: str | None):
     assert await route(urls, target) == expected
+
+
+class Inner:
+    """A middleware; below, others that keep what they wrap under another name."""
+
+    name = "inner"
+
+    def __init__(self, application: Any) -> None:
+        setattr(self, self.name, application)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await getattr(self, self.name)(dict(scope), receive, send)
+
+
+class Application(Inner):
+    name = "application"
+
+
+class App(Inner):
+    name = "app"
+
+
+class Hiding(Inner):
+    name = "hidden"
+
+
+class Twice(Inner):
+    """Holds something else first."""
+
+    inner = "something else"
+    name = "app"
+
+    def __init__(self, application: Any) -> None:
+        super().__init__(Inner(Application(application)))
+
+
+class Endless:
+    def __getattr__(self, name: str) -> "Endless":
+        return self if name == "inner" else Endless()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "endless"})
+
+
+def at(route: str, application: Any, kind: Any = path) -> Any:
+    """Django's function, which is typed for views."""
+    return kind(route, application)
 
 
 def router() -> URLRouter:
@@ -146,6 +230,36 @@ def router() -> URLRouter:
             "/r/x/1",
             '["C",{"y":"1"}]',
         ),
+        # Through middlewares.
+        *(
+            (lambda wrap=wrap: {"r": wrap(router()), "r/x": C, "s/<a>": wrap(router())}, *row)
+            for wrap in (Inner, Application, App, Twice, CookieMiddleware, AuthMiddlewareStack)
+            for row in (
+                ("/r/one/", '["A",{}]'),
+                ("/r/two/", '["B",{"word":"two"}]'),
+                ("/r/two/three/", None),
+                ("/rone/", None),
+                ("/r/x", '["C",{}]'),
+                ("/s/1/two/", '["B",{"a":"1","word":"two"}]'),
+            )
+        ),
+        (lambda: {"r": AllowedHostsOriginValidator(router())}, "/r/one/", None),  # it refuses
+        (lambda: {"r": OriginValidator(router(), ["*"])}, "/r/one/", '["A",{}]'),
+        # In routers, too, whose own patterns end there.
+        *(
+            (lambda outer=outer: {"r": outer}, "/r/<o>/one/", '["A",{"o":"<o>"}]')
+            for outer in (
+                URLRouter([at("<o>/", Inner(router()))]),
+                Inner(URLRouter([at("x", B.as_asgi()), at("<o>/", Inner(App(router())))])),
+                Inner(URLRouter([at("<o>/", URLRouter([at("", App(router()))]))])),
+                App(URLRouter(build_url_patterns({"<o>": App(router())}))),
+                URLRouter([at("^(?P<o>[^/]+)/", App(router()), re_path)]),
+            )
+        ),
+        # What holds a router in another place, has all attributes, or itself, is an endpoint.
+        (lambda: {"r": Hiding(router())}, "/r/one/", None),
+        (lambda: {"r": Endless()}, "/r/one/", None),
+        (lambda: {"r": Endless()}, "/r", "endless"),
     ],
 )
 async def test_nested_routers(urls: Callable[[], Any], target: str, expected: str | None):
@@ -201,6 +315,22 @@ async def test_converters_of_the_project_beside_each_other(
     converters: None, target: str, expected: str | None
 ):
     assert await route({"<words:a>/<words:b>/<even:number>": A}, target) == expected
+
+
+def test_a_thousand_urls_cost_as_one():
+    urls = {f"{n}": {"": A, "<a>": B, "c/<path:a>": C, "d": {"<a>/x": A}} for n in range(1000)}
+    patterns = build_url_patterns({"ws": urls})
+    tried = []
+
+    def watched(match: Callable[[str], Any], path: str) -> Any:
+        tried.append(path)
+        return match(path)
+
+    for pattern in patterns:
+        vars(pattern.pattern)["match"] = partial(watched, pattern.pattern.match)
+    found = Routes(patterns).matches("ws/7/c/d/e")
+    assert [(rest, variables) for _application, rest, variables in found] == [("", {"a": "d/e"})]
+    assert len(tried) <= 3
 
 
 def test_the_patterns_are_django_s():
@@ -300,7 +430,12 @@ WRONG: list[tuple[Any, str, str]] = [
     ({"a b": A}, "'a b'", "letters, digits"),
     ({"é": A}, "'é'", "letters, digits"),
     ({"a//b": A}, "'a//b'", "letters, digits"),
-    ({"a.b": A}, "'a.b'", "letters, digits"),
+    ({"a%20b": A}, "'a%20b'", "letters, digits"),
+    ({"a?b": A}, "'a?b'", "letters, digits"),
+    *(
+        ({f"a/{pattern}": A}, repr(pattern), "no pattern")
+        for pattern in (":id", "*", "**", ".*", "(.*)", "x.+", "([0-9]+)", "chat$", "^a", ".", "..")
+    ),
     ({"a\n": A}, r"'a\n'", "letters, digits"),
     ({"a/<b": A}, "'a/<b'", "letters, digits"),
     ({"a/<>": A}, "'a/<>'", "letters, digits"),

@@ -10,8 +10,10 @@ from channels.layers import InMemoryChannelLayer
 from django.test import override_settings
 
 from panther_channels._hub import hub as _hub
+from panther_channels._hub.hub import hub
 from panther_channels._hub.subscription import Subscription
 from panther_channels._socket import slow_client as _slow_client
+from panther_channels._socket.tasks import Tasks
 from panther_channels.websocket import GenericWebsocket
 from tests.unit.peer import Peer, StuckPeer
 from tests.waiting import until
@@ -41,36 +43,42 @@ class Plain(GenericWebsocket):
 
 
 async def test_nothing_is_taken(caplog: pytest.LogCaptureFixture):
-    async with StuckPeer(Plain.as_asgi()) as stuck, StuckPeer(Plain.as_asgi()) as slow:
-        for peer in (stuck, slow):
-            await peer.accepted()
+    async with StuckPeer(Plain.as_asgi()) as stuck:
+        await stuck.accepted()
         started = time.monotonic()
-        while not stuck.aborted:
-            slow.taken_so_far += 1
-            await asyncio.sleep(0.005)
+        await until(lambda: stuck.aborted)
         assert time.monotonic() - started > 0.1
         assert await stuck.next() == CLOSE
         await stuck.left(1013)
         assert stuck.journal == [1013]
-        assert (slow.unread, slow.aborted) == (0, 0)
-        slow.backlog = 0  # it has taken all
-        await asyncio.sleep(0.2)
-        assert (slow.unread, slow.aborted) == (0, 0)
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "WebSocket '/peer', connection " in record.message
     assert "slow consumer, nothing was taken for 0.1 seconds" in record.message
 
 
-async def test_in_between_a_client_has_taken_all():
+@pytest.mark.parametrize(
+    ("takes", "is_ended"),
+    [
+        (lambda _step: (0, 1), True),
+        (lambda step: (step // 3, 1), False),
+        (lambda step: (0, step % 4), False),
+        (lambda _step: (0, 0), False),
+    ],
+    ids=["nothing", "little", "all now and then", "all"],
+)
+async def test_what_its_client_takes(takes: Any, is_ended: bool):
     async with StuckPeer(Plain.as_asgi()) as peer:
+        peer.backlog = 0
         await peer.accepted()
-        for _ in range(6):
-            peer.backlog = 1
-            await asyncio.sleep(0.06)
-            peer.backlog = 0
-            await asyncio.sleep(0.04)
-        assert (peer.unread, peer.aborted) == (0, 0)
+        (socket,) = hub().connections.values()
+        clients = _slow_client.SlowClients(Tasks(print))
+        for step in range(20):  # of 0.03 seconds, whatever the clock says
+            taken, waiting = takes(step)
+            peer.taken_so_far, peer.backlog = taken, waiting
+            clients.check(1000 + step * 0.03, [socket])
+        peer.backlog = 0
+        assert socket.is_slow == is_ended
 
 
 async def test_too_much_waits(overflows: list[Any], caplog: pytest.LogCaptureFixture):

@@ -1,6 +1,13 @@
+import sys
 from typing import Any
 
 import pytest
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.test import override_settings
+from django.urls import Resolver404
+from django.utils.translation import gettext_lazy
+from rest_framework.exceptions import APIException
 
 from panther_channels._socket.closing import Ending, IllegalStateError, ending_for
 from panther_channels._socket.state import Socket, State
@@ -10,6 +17,15 @@ from panther_channels.exceptions import (
     BaseError,
     WebsocketError,
 )
+
+
+class GoneError(BaseError, Http404):
+    detail, status_code = "gone", 4004
+
+
+class OddError(APIException):
+    status_code = "404"
+
 
 #: error; close code and reason; HTTP status and detail
 ENDINGS: list[tuple[BaseException, tuple[int, str, int, Any]]] = [
@@ -24,13 +40,37 @@ ENDINGS: list[tuple[BaseException, tuple[int, str, int, Any]]] = [
     (WebsocketError("x", "4001"), (1011, "", 403, "Permission Denied")),  # type: ignore[arg-type]
     (WebsocketError("é" * 62, 4001), (4001, "é" * 61, 403, "é" * 62)),
     (WebsocketError("\ud800", 4001), (4001, "?", 403, "\ud800")),
-    (BaseError({"a": 1}, 3000), (3000, "{'a': 1}", 403, {"a": 1})),
+    (BaseError({"a": 1}, 3000), (3000, '{"a": 1}', 403, {"a": 1})),
+    (BaseError([gettext_lazy("é")], 3000), (3000, '["é"]', 403, [gettext_lazy("é")])),
+    (GoneError(), (4004, "gone", 403, "gone")),  # the nearer one of its bases
+    (Http404("inner"), (1008, "Not Found", 404, "Not Found")),
+    (OddError(), (1011, "", 403, "Permission Denied")),
 ]
 
 
 @pytest.mark.parametrize(("error", "expected"), ENDINGS)
 def test_ending(error: BaseException, expected: tuple[int, str, int, Any]):
     assert ending_for(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (Http404("No book."), "No book."),
+        (Http404(), "Not Found"),
+        (Resolver404({"tried": ["inner"]}), "Not Found"),
+        (PermissionDenied("inner"), "Permission Denied"),
+    ],
+)
+def test_what_debug_shows(error: BaseException, detail: str):
+    """No more than a page of Django's with DEBUG."""
+    with override_settings(DEBUG=True):
+        assert ending_for(error).detail == detail
+
+
+def test_without_rest_framework(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, "rest_framework.exceptions")
+    assert ending_for(APIException()).code == 1011
 
 
 def socket(*, offered: tuple[str, ...] = ()) -> tuple[Socket, list[dict[str, Any]]]:

@@ -27,7 +27,7 @@ class Chat(GenericWebsocket):
     async def chat_message(self, event):
         pass
 
-    async def join(self, event):
+    async def enter(self, event):
         pass
 
     async def _private(self, event):
@@ -41,7 +41,7 @@ class Child(Chat):
     pass
 
 
-@pytest.mark.parametrize(("name", "ours"), [("send", False), ("close", True), ("join", False)])
+@pytest.mark.parametrize(("name", "ours"), [("send", False), ("close", True), ("enter", False)])
 def test_is_ours(name: str, ours: bool):
     assert is_not_overridden(Chat, name) is is_not_overridden(Child, name) is ours
     assert is_not_overridden(GenericWebsocket, "send")
@@ -50,7 +50,7 @@ def test_is_ours(name: str, ours: bool):
 @pytest.mark.parametrize("consumer", [Chat, Child])
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("chat.message", "chat_message"), ("chat_message", "chat_message"), ("join", "join")],
+    [("chat.message", "chat_message"), ("chat_message", "chat_message"), ("enter", "enter")],
 )
 def test_a_type_finds_the_method_of_the_user(consumer: Any, kind: str, name: str):
     assert event_handler(consumer, kind) == name
@@ -133,13 +133,13 @@ def use(layer: InMemoryChannelLayer, listener: Listener) -> Use:
 
     @asynccontextmanager
     async def begin(layer: Any = layer, *, is_running: bool = True) -> AsyncIterator[Any]:
-        name = await layer.new_channel()
-        subscription = Subscription(layer, name)
-        await subscription.join(["room", "hall"])
+        subscription = await Subscription.open(layer)
+        for group in ("room", "hall"):
+            await subscription.join(group)
         subscription.start(listener.handle, lambda: listener.is_wanted)
         if is_running:  # and the task waits in receive()
             await asyncio.sleep(0)
-        yield subscription, name
+        yield subscription, subscription.name
         async with asyncio.timeout(3):  # an event in work would have five seconds
             await subscription.leave()
         await asyncio.sleep(0)
@@ -168,8 +168,8 @@ async def test_leaving_before_it_has_begun(
     for listener.is_wanted in (True, False):
         async with use(is_running=False):
             pass
-    subscription = Subscription(layer, name := await layer.new_channel())
-    await layer.send(name, {"type": "x"})
+    subscription = await Subscription.open(layer)
+    await layer.send(subscription.name, {"type": "x"})
     await subscription.leave()  # it was never started
 
 
@@ -205,7 +205,7 @@ async def test_leaving_does_not_wait_for_ever(
     async with use() as (subscription, name):
         await layer.send(name, {"type": "x", "n": 1, "stop": True})
         await listener.arrived.wait()
-        assert not await subscription.leave(0.05)
+        assert not await subscription.leave(lambda: 0.05)
 
 
 async def test_leaving_that_is_cancelled_leaves_nothing(
@@ -268,7 +268,8 @@ async def test_eager_tasks(folder: Path, listener: Listener):
     """They may have ended before anybody knows them, and an event may send the next one."""
     asyncio.get_running_loop().set_task_factory(_EAGER)
     layer = LocalChannelLayer(directory=folder)
-    subscription = Subscription(layer, name := await layer.new_channel())
+    subscription = await Subscription.open(layer)
+    name = subscription.name
 
     async def handle(event: Mapping[str, Any]) -> None:
         if event["n"] == 1:
@@ -284,11 +285,11 @@ async def test_eager_tasks(folder: Path, listener: Listener):
 
 async def test_too_many_bytes(folder: Path):
     layer = LocalChannelLayer(directory=folder)
-    subscription = Subscription(layer, name := await layer.new_channel())
+    subscription = await Subscription.open(layer)
     overflow = asyncio.Event()
     subscription.bound(5, overflow.set)
     for _ in range(2):
-        await layer.send(name, {"type": "x"})
+        await layer.send(subscription.name, {"type": "x"})
     assert overflow.is_set()
     await subscription.leave()
 

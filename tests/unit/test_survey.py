@@ -10,6 +10,7 @@ from channels.layers import InMemoryChannelLayer
 from panther_channels._hub import survey as _survey
 from panther_channels._hub.survey import Answers
 from panther_channels.exceptions import ChannelLayerError
+from panther_channels.layers.backplane import Nodes
 from tests.unit.processes import Process, failing
 from tests.waiting import until
 
@@ -76,11 +77,24 @@ async def test_the_first_question_waits_where_nothing_is_known(new: Callable[[],
     assert (await ask(here)).given == {a.name: "None", b.name: "None"}
 
 
+async def test_a_goodbye_before_it_is_known_who_is_there(new: Callable[[], Process]):
+    """It is an answer of one, and not of all."""
+    here, a, b = await acquainted(new, "a", "b")
+    nodes = here.nodes
+
+    async def while_one_leaves(group: str) -> Nodes:
+        await here.survey._on_event({"node": "0" * 8, "bye": ""})
+        return await nodes(group)
+
+    here.nodes = while_one_leaves  # type: ignore[method-assign]
+    assert set((await ask(here)).given) == {a.name, b.name}
+
+
 async def test_who_does_not_answer_is_named_and_not_waited_for_again(
     new: Callable[[], Process], layer: InMemoryChannelLayer
 ):
     here, a, b = await acquainted(new, "a", "b")
-    await layer.group_discard(GROUP, b.survey._channel)  # it was killed
+    await layer.group_discard(GROUP, b.survey._ear.name)  # it was killed
     answers = await ask(here, SHORT)
     assert answers == Answers({a.name: "a"}, {}, frozenset({b.name}), 0)
     assert not answers.is_complete
@@ -134,9 +148,9 @@ async def test_who_was_heard_is_asked_again_though_the_layer_counts_fewer(
     heard: dict[str, Any] = {}
     here, a = await acquainted(new, "a")
     here.there.discard(a.name)  # as after a restart of Redis
-    await layer.group_discard(GROUP, a.survey._channel)
+    await layer.group_discard(GROUP, a.survey._ear.name)
     assert (await ask(here, hear=heard.__setitem__)).is_complete
-    await layer.group_add(GROUP, a.survey._channel)
+    await layer.group_add(GROUP, a.survey._ear.name)
     await until(lambda: heard == {a.name: "a"})
 
 

@@ -2,11 +2,12 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from asgiref.sync import sync_to_async
 from channels.layers import InMemoryChannelLayer, get_channel_layer
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.db import transaction
 from django.test import override_settings
@@ -14,12 +15,15 @@ from django.utils.connection import ConnectionDoesNotExist
 from django.utils.functional import SimpleLazyObject
 
 from panther_channels import sync, websocket
-from panther_channels._hub.addresses import group_name
 from panther_channels._hub.delivery import EVENT_TYPE
+from panther_channels.layers.backplane import group_of_connection
 from tests.names import name_of
+from tests.waiting import until
 
 ID = "0123456789abcdef" * 2
 NAMES = sync.__all__
+NONE = {"list_connections", "count_connections"}
+TWO = {f"send_message_to_{to}" for to in ("websocket", "user", "group")}  # arguments at least
 PERSON = User(pk=5)
 
 
@@ -54,8 +58,17 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("close_websocket_connection", (ID,), {}),
     ("close_websocket_connection", (ID, 4001, "bye"), {}),
     ("close_websocket_connection", (), {"connection_id": ID, "reason": "bye"}),
+    ("send_messages", ([(ID, "text")],), {}),
+    ("send_message_to_user", (PERSON, "text"), {"exclude": [ID]}),
+    ("send_message_to_user", (5, "text"), {}),
+    ("send_message_to_group", ("any é", "text"), {"exclude": ID}),
+    ("send_message_to_all", ("text",), {}),
+    ("close_group_websockets", ("room-7", 4001), {}),
+    ("close_all_websockets", (), {"reason": "bye", "exclude": ID}),
     ("close_user_websockets", (PERSON,), {}),
     ("close_user_websockets", (SimpleLazyObject(lambda: PERSON), 4001), {"reason": "bye"}),
+    ("recheck_user_websockets", (PERSON,), {}),
+    ("recheck_user_websockets", (SimpleLazyObject(lambda: PERSON),), {}),
 ]
 
 
@@ -67,7 +80,7 @@ def test_it_does_what_its_async_twin_does(recorder: Recorder, name: str, args: A
     assert first == second
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("send", "close"))])
 def test_it_is_called_as_its_async_twin(name: str):
     parameters = list(inspect.signature(getattr(sync, name)).parameters.values())
     twin = inspect.signature(getattr(websocket, name))
@@ -88,13 +101,13 @@ async def test_the_in_memory_layer_is_reached_on_the_loop_of_the_server(
         await group_send(*args)
 
     monkeypatch.setattr(layer, "group_send", noted)
-    await layer.group_add(group_name(ID), channel)
+    await layer.group_add(group_of_connection(ID), channel)
     receiving = asyncio.create_task(layer.receive(channel))
     await asyncio.sleep(0)
     await sync_to_async(sync.send_message_to_websocket)(ID, "from a view")
     assert await asyncio.wait_for(receiving, 10) == {"type": EVENT_TYPE, "text": "from a view"}
     assert loops == [asyncio.get_running_loop()]
-    await layer.group_discard(group_name(ID), channel)
+    await layer.group_discard(group_of_connection(ID), channel)
 
 
 def test_the_in_memory_layer_elsewhere_does_nothing(layer: InMemoryChannelLayer):
@@ -113,8 +126,33 @@ def on_commit(request: pytest.FixtureRequest, db: None) -> bool:
 async def test_an_event_loop_is_not_blocked(recorder: Recorder, name: str):
     right = rf"await panther_channels\.websocket\.{name}\("
     with pytest.raises(SynchronousOnlyOperation, match=right):
-        getattr(sync, name)(ID, *["x"] * (name == "send_message_to_websocket"))
+        getattr(sync, name)(*[] if name in NONE else [ID, "x"][: 2 if name in TWO else 1])
     assert recorder.sent == []
+
+
+@pytest.mark.parametrize("name", ["close_user_websockets", *sorted(TWO)])
+async def test_unless_django_is_told_to_let_it_be(
+    recorder: Recorder, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    getattr(sync, name)(*[ID, "x"][: 2 if name in TWO else 1])
+    assert len(recorder.sent) == 1
+
+
+async def test_the_in_memory_layer_of_the_loop_that_runs_here(
+    layer: InMemoryChannelLayer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+    channel = await layer.new_channel()
+    await layer.group_add(group_of_connection(ID), channel)
+    for text in ("one", "two"):
+        sync.send_message_to_websocket(ID, text)
+    found = [(await asyncio.wait_for(layer.receive(channel), 10))["text"] for _ in range(2)]
+    assert found == ["one", "two"]
+    await layer.group_discard(group_of_connection(ID), channel)
+    monkeypatch.setattr(layer, "group_send", AsyncMock(side_effect=OSError("not today")))
+    sync.send_message_to_websocket(ID, "lost")
+    await until(lambda: "could not be sent" in caplog.text)
 
 
 MISTAKES: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception]]] = [
@@ -126,6 +164,11 @@ MISTAKES: list[tuple[Callable[..., Any], tuple[Any, ...], type[Exception]]] = [
     (sync.close_websocket_connection, (ID, 1000, "x" * 124), ValueError),
     (sync.close_websocket_connection, (ID, "1000"), TypeError),
     (sync.close_user_websockets, (User(),), ValueError),
+    (sync.recheck_user_websockets, (User(),), ValueError),
+    (sync.send_message_to_user, (AnonymousUser(), "x"), ValueError),
+    (sync.send_message_to_group, (5, "x"), TypeError),
+    (sync.send_messages, ([(ID, "x"), (ID, object())],), TypeError),
+    (sync.close_all_websockets, (1005,), ValueError),
     (sync.close_user_websockets, (PERSON, 1005), ValueError),
 ]
 
@@ -153,6 +196,24 @@ def test_an_id_of_nobody_does_nothing(recorder: Recorder, on_commit: bool, conne
     sync.send_message_to_websocket(connection_id, "x", on_commit=on_commit)
     sync.close_websocket_connection(connection_id, on_commit=on_commit)
     assert recorder.sent == []
+
+
+def test_what_may_wait_is_gathered(recorder: Recorder):
+    event, failures = {"type": EVENT_TYPE, "recheck": ""}, list[BaseException]()
+    for _ in range(1000):
+        sync.deliver_soon(["one", "two"], event, failures.append)
+    until_sent(lambda: len(recorder.sent) == 2)
+    # What comes once the first has gone out goes out, too.
+    for _ in range(1000):
+        sync.deliver_soon(["two"], event, failures.append)
+    sync.deliver_soon(["two"], {**event, "recheck": "session"}, failures.append)
+    until_sent(lambda: len(recorder.sent) == 4)
+    assert [group for group, _ in recorder.sent] == ["one", "two", "two", "two"]
+    assert (sync._soon, failures) == (set(), [])
+
+
+def until_sent(condition: Callable[[], bool]) -> None:
+    asyncio.run(until(condition))
 
 
 def all_three(data: Any, **options: Any) -> None:

@@ -104,7 +104,7 @@ def documented() -> set[str]:
     section = API.read_text().partition("## panther_channels.websocket")[2]
     section = section.partition("### From outside")[0]
     members = re.findall(r":members: ([\w, \n]+)", section)[0].replace(",", " ").split()
-    terms = [line for line in section.splitlines() if line.startswith("`")]
+    terms = re.findall(r"^\* (`.*?`): ", section, re.MULTILINE)
     attributes = re.findall(r"^    (\w+):", inspect.getdoc(GenericWebsocket) or "", re.MULTILINE)
     return {*members, *re.findall(r"`(\w+)", "".join(terms)), *attributes}
 

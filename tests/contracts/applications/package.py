@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from panther_channels import connections as ours_alone
     from panther_channels import status
     from panther_channels.exceptions import AuthenticationAPIError, WebsocketError
     from panther_channels.middlewares import WebsocketMiddleware
@@ -25,6 +26,7 @@ else:
 
     status = importlib.import_module(f"{_package}.status")
     AuthenticationAPIError = _exceptions.AuthenticationAPIError
+    ours_alone = _websocket  # which has no more of them in Panther
     WebsocketError = _exceptions.WebsocketError
     WebsocketMiddleware = importlib.import_module(f"{_package}.middlewares").WebsocketMiddleware
     BasePermission = importlib.import_module(f"{_package}.permissions").BasePermission
@@ -42,6 +44,7 @@ __all__ = [
     "WebsocketError",
     "WebsocketMiddleware",
     "close_websocket_connection",
+    "ours_alone",
     "send_message_to_websocket",
     "status",
 ]

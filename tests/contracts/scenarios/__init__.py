@@ -6,6 +6,8 @@ from tests.contracts.scenarios import (  # noqa: F401 (they register themselves)
     messages,
     outside,
     path_variables,
+    presence,
+    reach,
     request,
     routing,
 )

@@ -17,6 +17,7 @@ from tests.contracts.scenarios.registry import URLS, Scenario, add, scenario
 
 REFUSES = "an exception before accept refuses the handshake, whatever its class"
 BOUND = "documented by Panther, where a function in a class body becomes a bound method"
+NOBODY = "who isn't logged in is told so: a 401, as for a bad credential"
 FALSY = "any falsy answer of a permission refuses: fail closed"
 
 
@@ -216,7 +217,8 @@ asked(
     "authentication_by_a_function", auth=authenticate, because=BOUND, ours=[['["function"]', True]]
 )
 asked("authentication_that_finds_nobody", DORA, auth=Nobody)
-asked("authentication_that_finds_nobody_and_a_permission", auth=Nobody, permissions=HasUser)
+asked("authentication_that_finds_nobody_and_a_permission", auth=Nobody, permissions=HasUser,
+      because=NOBODY, ours=[401])  # fmt: skip
 asked(
     "authentication_by_a_header",
     *(RIGHT, WRONG, {}),
@@ -229,8 +231,8 @@ asked(
     *(RIGHT, WRONG, {}),
     auth=ByHeader,
     permissions=[HasUser],
-    because="a bad credential is a 401",
-    ours=[['[{"name":"ann"}]', True], 401, 403],
+    because=NOBODY,
+    ours=[['[{"name":"ann"}]', True], 401, 401],
 )
 asked("authentication_that_fails", auth=Failing, permissions=allow, noted=0)
 asked("authentication_that_closes", auth=Closing, permissions=[allow], noted=0)
@@ -268,12 +270,13 @@ asked(
 )
 asked("no_permissions", permissions=[])
 asked("permissions_none", permissions=None)
-asked("a_permission_that_denies", permissions=[deny], noted=1)
-asked("a_permission_class_that_denies", permissions=[Answer], noted=1)
-asked("a_single_permission_that_denies", permissions=Answer, noted=1)
-asked("the_last_permission_denies", permissions=[allow, Allow, deny], noted=3)
+asked("a_permission_that_denies", DORA, permissions=[deny], noted=1)
+asked("a_permission_class_that_denies", DORA, permissions=[Answer], noted=1)
+asked("a_single_permission_that_denies", DORA, permissions=Answer, noted=1)
+asked("the_last_permission_denies", DORA, permissions=[allow, Allow, deny], noted=3)
 asked(
     "permissions_stop_at_the_first_refusal",
+    DORA,
     permissions=[deny, allow],
     noted=2,
     because="permissions stop at the first refusal",
@@ -286,6 +289,7 @@ for name, answer in FALSY_ANSWERS.items():
     ours = [403, [f"answer {answer!r}"]]
     asked(
         f"a_permission_that_answers_{name}",
+        DORA,
         permissions=permissions,
         noted=2,
         because=FALSY,
@@ -303,7 +307,7 @@ asked("permission_by_a_function", permissions=allow, because=BOUND, ours=[OPEN])
 asked("permissions_in_a_tuple", permissions=(allow, Allow), noted=3,
       ours=[OPEN, ["allow", "Allow", "connect"]])  # fmt: skip
 asked("permissions_in_a_set", permissions={allow}, noted=2, ours=[OPEN, ["allow", "connect"]])
-asked("permission_by_a_static_function", permissions=staticmethod(deny), ours=[403])
+asked("permission_by_a_static_function", DORA, permissions=staticmethod(deny), ours=[403])
 asked("permission_by_a_method_of_its_own", permissions=[in_the_body], ours=[OPEN])
 asked("a_permission_that_closes", permissions=[Closing, allow], noted=1, ours=[403, []])
 asked("a_permission_that_is_not_async", permissions=[NotAsync(), allow], noted=0, ours=[403, []])
@@ -363,7 +367,7 @@ passed("a_middleware_that_raises_a_package_error", "raise", 0, because=REFUSES, 
        refused=401)  # fmt: skip
 passed("a_middleware_that_does_not_dispatch", "swallow", 0, ours=[403, []])
 passed("a_middleware_that_accepts_skips_no_permission", "accept", 1, DENIED,
-       ours=[(1008, "Permission Denied"), ["deny"]])  # fmt: skip
+       ours=[(1008, "Authentication Required"), ["deny"]])  # fmt: skip
 passed("a_middleware_that_fails_afterwards", "after", 1, ours=["open", ["connect"]])
 passed("a_middleware_sees_the_request", "look", 2, f"{WATCHED}?a=1")
 

@@ -9,6 +9,8 @@ from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.utils.functional import lazystr
+
 from tests.client import Client
 from tests.contracts.applications.package import GenericWebsocket
 from tests.contracts.scenarios.registry import URLS, Scenario, add, scenario
@@ -109,6 +111,11 @@ async def _values(name: str, connect: Client) -> object:
 
 for name in VALUES:
     add(Scenario(name, partial(_values, name), f"/{name}/"), Values)
+VALUES["lazy_strings_are_text"] = [lazystr("é"), [lazystr("é")]]
+_lazy = partial(_values, "lazy_strings_are_text")
+add(
+    Scenario("lazy_strings_are_text", _lazy, "/lazy_strings_are_text/", ours=["é", '["é"]']), Values
+)
 
 
 class Echo(GenericWebsocket):

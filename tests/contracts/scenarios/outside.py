@@ -8,6 +8,8 @@ from collections import defaultdict
 from functools import partial
 from typing import Any
 
+from django.utils.functional import lazystr
+
 from tests.client import Client, Connection, Message
 from tests.contracts.applications.journal import run_of
 from tests.contracts.applications.package import (
@@ -17,6 +19,7 @@ from tests.contracts.applications.package import (
     send_message_to_websocket,
     status,
 )
+from tests.contracts.scenarios.messages import Colour
 from tests.contracts.scenarios.registry import URLS, Scenario, add, scenario
 
 VALUES: dict[str, list[Any]] = {
@@ -25,14 +28,29 @@ VALUES: dict[str, list[Any]] = {
     "numbers_and_none_from_outside": [42, 0.5, None, True],
     "rich_values_from_outside": [
         (1, (2, 3)),
-        datetime.datetime(2024, 2, 29, 23, 59, 58, 123456, tzinfo=datetime.UTC),
         {"id": uuid.UUID("7e82d57c-9ec0-4787-b019-16910a9f45aa")},
         [float("nan")],
         2**64 - 1,
     ],
+    "strings_of_json_from_outside": [
+        datetime.datetime(2024, 2, 29, 23, 59, 58, 123456, tzinfo=datetime.UTC),
+        *(datetime.date(2024, 2, 29), uuid.UUID("7e82d57c-9ec0-4787-b019-16910a9f45aa")),
+        Colour.RED,
+    ],
+    "lazy_strings_from_outside": [lazystr("héllo"), [lazystr("héllo")]],
     "a_large_text_from_outside": ["x" * 200_000],
     "bytes_from_outside": [b"\x00\xffone", b""],
     "what_cannot_be_encoded_raises_in_the_sender": [object(), {1: "one"}],
+}
+
+_STRINGS = ('"2024-02-29T23:59:58.123456+00:00"', '"2024-02-29"',
+            '"7e82d57c-9ec0-4787-b019-16910a9f45aa"', '"red"')  # fmt: skip
+DEVIATIONS: dict[str, dict[str, Any]] = {
+    "strings_of_json_from_outside": {
+        "because": "what is sent from outside arrives as what is sent from inside does",
+        "ours": [*(part for text in _STRINGS for part in ("done", text)), "still here"],
+    },
+    "lazy_strings_from_outside": {"ours": ["done", "héllo", "done", '["héllo"]', "still here"]},
 }
 
 _released: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -154,11 +172,21 @@ async def _sent(values: tuple[str, ...], connect: Client) -> object:
     return [*seen, await target.ask("still here")]
 
 
+class HandingOn(Target):
+    async def send(self, data=None) -> None:
+        await super().send(data=data)
+
+
+RICH = ("rich_values_from_outside", "strings_of_json_from_outside")
 PLAIN = ("text_from_outside", "objects_from_outside", "numbers_and_none_from_outside")
 for name in VALUES:
     if name != "bytes_from_outside":
-        add(Scenario(name, partial(_sent, (name,)), f"/{name}/"), Target)
-for name, names in (("python_values", PLAIN), ("what_json_carries", ("rich_values_from_outside",))):
+        options = DEVIATIONS.get(name, {})
+        add(Scenario(name, partial(_sent, (name,)), f"/{name}/", **options), Target)
+for name, options in DEVIATIONS.items():
+    handed_on = f"{name}_that_are_handed_on"
+    add(Scenario(handed_on, partial(_sent, (name,)), f"/{handed_on}/", **options), HandingOn)
+for name, names in (("python_values", PLAIN), ("what_json_carries", RICH)):
     name = f"an_overridden_send_sees_{name}"
     add(Scenario(name, partial(_sent, names), f"/{name}/"), Overriding)
 

@@ -65,7 +65,7 @@ async def _each(names: str, requests: list[Any], connect: Client) -> object:
     ]
 
 
-_COOKIES = ["one=1", "one=1; two=2;three=3", "a=b=c; d==", 'empty=; q="x y"', "a=1; a=2"]
+_COOKIES = ["one=1", "one=1; two=2;three=3", "a=b=c; d==", "empty=; q=x y", "a=1; a=2"]
 TABLE: dict[str, tuple[str, list[Any]]] = {
     "headers": (
         "attribute, item, item with underscores, in, in with underscores, not in",
@@ -101,6 +101,15 @@ for name, (names, requests) in TABLE.items():
 )
 async def the_last_of_a_repeated_header_wins(connect: Client) -> object:
     return await _facts(connect, "attribute, item", "", [("X-Contract", "1"), ("X-Contract", "2")])
+
+
+@scenario(
+    Facts,
+    because="cookies are read as Django reads them for HTTP",
+    ours=[{"q": "x y"}],
+)
+async def cookies_with_quotes(connect: Client) -> object:
+    return await _facts(connect, "cookies", "", {"Cookie": 'q="x y"'})
 
 
 @scenario(Facts)

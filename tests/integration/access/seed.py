@@ -12,7 +12,7 @@ from django.contrib.auth import (  # noqa: E402
     HASH_SESSION_KEY,
     SESSION_KEY,
 )
-from django.contrib.auth.models import Permission, User  # noqa: E402
+from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from rest_framework.authtoken.models import Token  # noqa: E402
@@ -26,7 +26,10 @@ PEOPLE = {"alice": {}, "bob": {}, "staff": {"is_staff": True, "is_superuser": Fa
 DOORS = ("in_process", "daphne", "uvicorn")
 # One for each: a session with an old hash is deleted by the first who looks at it.
 CHANGED: dict[str, dict[str, Any]] = {f"changed-{server}": {} for server in DOORS}
-GOING: dict[str, dict[str, Any]] = {f"going-{number}": {} for number in range(1, 61)}
+# They have all that one can lose, and there is no one else in their groups.
+GOING: dict[str, dict[str, Any]] = {
+    f"going-{number}": {"is_staff": True} for number in range(1, 101)
+}
 sessions = {}
 
 call_command("migrate", verbosity=0)
@@ -47,6 +50,12 @@ sessions["nobody"] = nobodys.session_key
 
 editor = User.objects.get(username="editor")
 editor.user_permissions.add(Permission.objects.get(codename="change_user"))
+change, delete = (Permission.objects.get(codename=name) for name in ("change_user", "delete_user"))
+for going in User.objects.filter(username__in=GOING):
+    group = Group.objects.create(name=f"group of {going.username}")
+    group.permissions.add(change)
+    going.groups.add(group)
+    going.user_permissions.add(delete)
 User.objects.filter(username="inactive").update(is_active=False)
 for changed in User.objects.filter(username__in=CHANGED):
     changed.set_password("another")

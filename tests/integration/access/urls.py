@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
 from panther_channels import sync, websocket
@@ -55,6 +55,7 @@ def go(request: HttpRequest, name: str, how: str) -> HttpResponse:
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("page/", page),
+    path("cookies/", lambda request: JsonResponse(request.COOKIES)),
     path("close/", close_my_websockets),
     path("close-seen/", close_my_websockets_after_a_look),
     path("close-async/", close_my_websockets_async),

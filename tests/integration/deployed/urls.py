@@ -3,7 +3,7 @@
 import os
 
 from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import path, reverse
 
 from panther_channels.exceptions import AuthenticationAPIError
 from panther_channels.websocket import GenericWebsocket
@@ -21,6 +21,7 @@ class Door(GenericWebsocket):
                 "client": self.client.ip if self.client else None,
                 "scheme": self.scheme,
                 "root_path": self.scope.get("root_path", ""),
+                "index": reverse(index),
             }
         )
 
