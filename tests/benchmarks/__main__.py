@@ -10,6 +10,7 @@ core. The column "by clock" compares what the clock says.
 
 import argparse
 import contextlib
+import resource
 import shutil
 import sys
 import tempfile
@@ -17,11 +18,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import report
+from tests.benchmarks import publishing, report, scale
 from tests.benchmarks.bench import Bench
 from tests.benchmarks.load import Window
 from tests.benchmarks.processes import Cores
-from tests.benchmarks.targets import LAYERS, ROWS, SERVERS, TITLES, Target, select
+from tests.benchmarks.publishing import publish
+from tests.benchmarks.targets import (
+    LAYERS,
+    OVERLOADED,
+    PACED,
+    RATES,
+    ROWS,
+    SERVERS,
+    TITLES,
+    Target,
+    select,
+)
 
 _OUTSIDE = ("outside", "sync")
 
@@ -38,17 +50,27 @@ def main() -> int:
     if options.check and not any(target.application == "ours" for target in wanted.get("echo", ())):
         parser.error("--check needs the echo of ours among --only")
     cores = Cores.choose()
+    _soft, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # of servers and clients, too
     with contextlib.ExitStack() as stack:
         bench = Bench(stack, Path(stack.enter_context(tempfile.TemporaryDirectory())), cores)
         servers = dict.fromkeys(target.served for targets in wanted.values() for target in targets)
         _tell(f"starting {len(servers)} servers")
         bench.start(servers)
         idle = {target: bench.memory(target) for target in wanted.pop("memory", ())}
+        reached = {target: bench.reach(target) for target in wanted.pop("reach", ())}
         measured = _measure(bench, wanted, options)
         ceiling = bench.ceiling(options.seconds) if "echo" in wanted else None
+        paced = [target for target in PACED if target in wanted.get("echo", ())]
+        curves = _latencies(bench, paced, options) if options.publish else {}
+    if options.publish:
+        publish(options.publish, _results(measured, idle, curves, options, cores))
     # The others are shown, not judged: they depend on the machine's network stack and scheduler.
     missed = report.below_target(measured.get("echo", {}))
-    print("\n\n".join([report.environment(cores), *_tables(measured, idle, ceiling, options)]))
+    tables = [*_tables(measured, idle, ceiling, options)]
+    if reached:
+        tables.append(report.reach(reached))
+    print("\n\n".join([report.environment(cores), *tables]))
     for sentence in missed:
         print(f"\nBelow target: {sentence}")
     return 1 if options.check and missed else 0
@@ -69,6 +91,51 @@ def _measure(bench: Bench, wanted: Wanted, options: argparse.Namespace) -> Measu
                     found = bench.window(kind, target, options.seconds)
                 measured[kind].setdefault(target, []).append(found)
     return measured
+
+
+def _latencies(
+    bench: Bench, targets: list[Target], options: argparse.Namespace
+) -> publishing.Latencies:
+    found: publishing.Latencies = {}
+    for number in range(min(options.rounds, 3)):
+        for target in _there_and_back(targets, number):
+            for rate in RATES:
+                paced = bench.paced(target, rate, options.seconds)
+                found.setdefault(target, {}).setdefault(rate, []).append(paced)
+                if paced["p99"] > OVERLOADED:
+                    break
+    return found
+
+
+def _results(
+    measured: Measured,
+    idle: dict[Target, float],
+    curves: publishing.Latencies,
+    options: argparse.Namespace,
+    cores: Cores,
+) -> dict[str, Any]:
+    """All that is published, with the curve of scale."""
+    results: dict[str, Any] = {
+        "machine": publishing.machine(),
+        "versions": report.environment(cores).splitlines(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+    }
+    for kind, found in measured.items():
+        is_outside = kind in _OUTSIDE
+        results[kind] = publishing.deliveries(found) if is_outside else publishing.windows(found)
+    results["memory"] = [
+        publishing.named(target, kb=round(size / 1000, 1)) for target, size in idle.items()
+    ]
+    results["latency"] = publishing.latencies(curves)
+    if not options.only:
+        results["scale"] = []
+        for shape in scale.PUBLISHED:
+            for size in scale.SIZES:
+                _tell(f"{shape.target.name}, {shape.title}: {size}")
+                figures = scale.run(shape, size, 1, cores)
+                results["scale"].append(publishing.scale_row(shape.target, shape.title, figures))
+    return results
 
 
 def _there_and_back(targets: list[Target], number: int) -> list[Target]:
@@ -111,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="WORD",
         help=f"leave out the rest; any of: {', '.join(words)}",
+    )
+    parser.add_argument(
+        "--publish", type=Path, metavar="FOLDER", help="write results.json and plots there, too"
     )
     parser.add_argument(
         "--check", action="store_true", help="exit 1 if our echo is below its target on a server"

@@ -12,6 +12,7 @@ from typing import Any
 from tests.benchmarks.load import Window
 from tests.benchmarks.outside import Delivery
 from tests.benchmarks.processes import Cores, PicowsServer, pinned
+from tests.benchmarks.reach import Figures
 from tests.benchmarks.targets import Target
 from tests.servers import ROOT, Process, RedisServer, Server
 
@@ -48,8 +49,15 @@ class Bench:
     def window(self, kind: str, target: Target, seconds: float) -> Window:
         """Echoes or connects."""
         server = self._servers[target.served]
-        url = f"{server.ws_url}/ws"
-        return Window(**self._load(server, "load", kind, url, server.pid, WARM_UP, seconds))
+        return Window(
+            **self._load(server, "load", kind, target.url(server), server.pid, WARM_UP, seconds)
+        )
+
+    def paced(self, target: Target, rate: float, seconds: float) -> dict[str, float]:
+        """Latencies of echoes at a given rate."""
+        server = self._servers[target]
+        found = self._load(server, "paced", target.url(server), rate, WARM_UP, seconds)
+        return dict(found)
 
     def delivery(self, target: Target, seconds: float) -> Delivery:
         """Outside sends."""
@@ -65,6 +73,12 @@ class Bench:
         server = self._servers[target]
         url = f"{server.ws_url}/ws"
         return float(self._load(server, "load", "memory", url, server.pid, 0, 0))
+
+    def reach(self, target: Target) -> Figures:
+        """Confirmed sends, groups and lists; once, since it opens thousands of connections."""
+        server = self._servers[target]
+        found: Figures = self._load(server, "reach", server.ws_url, target.workers)
+        return found
 
     def ceiling(self, seconds: float) -> Window:
         """The echoes that the load client can drive."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.servers import Process, Server
+from tests.servers import Process, Server, free_port
 
 
 class GunicornServer(Server):
@@ -20,6 +20,19 @@ class GunicornServer(Server):
             *(sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", "--preload"),
             *("--worker-class", "uvicorn_worker.UvicornWorker", *args, application),
         )
+
+
+class PeerServer(Server):
+    """A peer that is its own server, which is told a port."""
+
+    def __init__(self, *command: str, **options: Any) -> None:
+        super().__init__("uvicorn", "", **options)
+        self._chosen_port = free_port()
+        self.command = (sys.executable, *(each.format(port=self._chosen_port) for each in command))
+
+    def _is_ready(self) -> bool:
+        self.port = self._listening_port()
+        return self.port == self._chosen_port
 
 
 class PicowsServer(Process):

@@ -12,6 +12,7 @@ from tests.benchmarks.load import IDLE as IDLE_CONNECTIONS
 from tests.benchmarks.outside import CONNECTIONS as SENT_TO
 from tests.benchmarks.outside import SINGLES, Delivery
 from tests.benchmarks.processes import Cores
+from tests.benchmarks.reach import LISTED, MANY, MEMBERS, TASKS, Figures
 from tests.benchmarks.sender import SIZE, WINDOW
 from tests.benchmarks.targets import Target
 
@@ -39,6 +40,8 @@ TARGETS = {
     ("outside", "pubsub", 4): 3,
     **dict.fromkeys([("sync", "local", 1), ("sync", "pubsub", 1)], 10),
 }
+# Of uvicorn with our own protocol, beside a raw application on uvicorn as it comes.
+PICOWS_ECHO = 1.7
 # kB of memory of an idle connection over Redis pub/sub.
 IDLE = 32
 
@@ -55,9 +58,34 @@ _SYNC_TITLES = {"ours": "panther_channels.sync", "channels": "async_to_sync"}
 # Milliseconds for one message, for ours alone.
 LATENCIES = {"local": 0.3, "pubsub": 0.5}
 
+# What is good enough for the figures of reach, by layer: at least, or at most.
+REACH: dict[str, tuple[str, dict[str, dict[str, float]]]] = {
+    "one": (
+        "a confirmed send, one after the other: p50, ms",
+        {"local": {"most": 0.5}, "pubsub": {"most": 1}},
+    ),
+    "tasks": (
+        f"confirmed sends of {TASKS} tasks: thousands per second",
+        {"local": {"least": 10}, "pubsub": {"least": 5}},
+    ),
+    "many": (
+        f"send_messages() of {MANY:,}: times as fast as one after the other",
+        {"pubsub": {"least": 4}},
+    ),
+    "group": (
+        f"a group of {MEMBERS:,} in one process, until the last has its message: s",
+        {"local": {"most": 0.3}, "pubsub": {"most": 0.3}},
+    ),
+    "list": (
+        f"{LISTED:,} connections of four processes, listed: s",
+        {"local": {"most": 1}, "pubsub": {"most": 1}},
+    ),
+}
+
 _PACKAGES = (
     *("Django", "channels", "channels-redis", "daphne"),
     *("uvicorn", "gunicorn", "uvloop", "websockets", "panther", "picows"),
+    *("starlette", "chanx", "python-socketio", "webrockets", "django-bolt"),
 )
 # A load client that is busier than this may be what the numbers measure.
 _BUSY = 0.85
@@ -66,7 +94,7 @@ _BUSY = 0.85
 def environment(cores: Cores) -> str:
     """Versions of all that takes part, and where it runs."""
     versions = [f"panther_channels {__version__}", f"Python {platform.python_version()}"]
-    versions += [f"{name} {_version(name)}" for name in _PACKAGES]
+    versions += [f"{name} {found}" for name in _PACKAGES if (found := _version(name)) != "-"]
     if cores.server is None:
         place = "servers and load not pinned to cores"
     else:
@@ -124,6 +152,18 @@ def memory(results: dict[Target, float]) -> str:
     names = ("server", "application", "kB", "target", "")
     heading = f"Memory of one idle connection, of {IDLE_CONNECTIONS} that were opened"
     return f"{heading}\n{aligned([names, *rows])}"
+
+
+def reach(results: dict[Target, Figures]) -> str:
+    """How fast connections are reached and listed."""
+    rows = [
+        (target.title, title, *judged(found[name], **targets.get(target.layer, {})))
+        for name, (title, targets) in REACH.items()
+        for target, found in results.items()
+        if name in found
+    ]
+    names = ("application", "what", "median", "spread", "target", "")
+    return f"Reach: one sender, servers of uvicorn\n{aligned([names, *rows])}"
 
 
 def below_target(results: Results) -> list[str]:
@@ -205,6 +245,8 @@ def _row(kind: str, target: Target, results: Results) -> tuple[str, ...]:
 
 def _least(kind: str, target: Target) -> float | None:
     is_ours = target.application == "ours"
+    if is_ours and (kind, target.server) == ("echo", "picows"):
+        return PICOWS_ECHO
     return TARGETS.get((kind, target.layer, target.workers)) if is_ours else None
 
 

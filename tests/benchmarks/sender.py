@@ -137,7 +137,7 @@ def over_channels() -> AsyncSend:
 
     async def send(connection_id: str, text: str) -> None:
         event = {"type": "outside.message", "text": text}
-        await layer.group_send(f"connection.{connection_id}", event)
+        await layer.group_send(f"client.{connection_id}", event)
 
     return send
 

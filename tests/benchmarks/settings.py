@@ -8,6 +8,7 @@ ALLOWED_HOSTS = ["127.0.0.1"]
 INSTALLED_APPS = os.environ.get("BENCHMARK_APPS", "").split()
 USE_TZ = True
 ROOT_URLCONF = __name__
+BOLT_API = ["tests.benchmarks.applications.bolt:api"]
 urlpatterns: list[object] = []
 # Channels looks after database connections at every message; without a database it would be spared.
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
@@ -16,7 +17,7 @@ DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memor
 _pubsub = "channels_redis.pubsub.RedisPubSubChannelLayer"
 if "panther_channels" in INSTALLED_APPS:
     _pubsub = "panther_channels.layers.RedisChannelLayer"
-# A Redis URL, or a directory.
+# URLs of Redis, or a directory.
 _address = os.environ.get("BENCHMARK_ADDRESS", "")
 _layers: dict[str, dict[str, Any]] = {
     "local": {
@@ -25,7 +26,7 @@ _layers: dict[str, dict[str, Any]] = {
     },
     "pubsub": {
         "BACKEND": _pubsub,
-        "CONFIG": {"hosts": [_address]},
+        "CONFIG": {"hosts": _address.split()},
     },
     "core": {
         "BACKEND": "channels_redis.core.RedisChannelLayer",

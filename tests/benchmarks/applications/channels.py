@@ -16,7 +16,7 @@ class Echo(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         if self.channel_layer is not None:
             self.id = uuid4().hex
-            await self.channel_layer.group_add(f"connection.{self.id}", self.channel_name)
+            await self.channel_layer.group_add(f"client.{self.id}", self.channel_name)
         await self.accept()
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
@@ -24,7 +24,7 @@ class Echo(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         if self.channel_layer is not None:
-            await self.channel_layer.group_discard(f"connection.{self.id}", self.channel_name)
+            await self.channel_layer.group_discard(f"client.{self.id}", self.channel_name)
 
 
 class Outside(Echo):

@@ -1,6 +1,7 @@
 """The echo of this package, and a connection to be reached from outside."""
 
 import os
+from typing import ClassVar
 
 from panther_channels.asgi import get_asgi_application
 from panther_channels.websocket import GenericWebsocket
@@ -20,4 +21,8 @@ class Outside(GenericWebsocket):
         await self.send(f"{os.getpid()} {self.connection_id}")
 
 
-application = get_asgi_application({"ws": Echo, "outside": Outside})
+class Member(Outside):
+    groups: ClassVar = ["room"]
+
+
+application = get_asgi_application({"ws": Echo, "outside": Outside, "member": Member})
