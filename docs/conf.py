@@ -25,9 +25,8 @@ author = "the authors of panther_channels"
 copyright = author  # noqa: A001 - Sphinx's name
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build", "snippets"]
-myst_enable_extensions = ["colon_fence", "deflist"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+exclude_patterns = ["_build", "README.md"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
@@ -43,10 +42,17 @@ html_theme = "furo"
 html_title = f"panther_channels {release}"
 html_show_copyright = False
 html_copy_source = False
+html_use_index = False
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
+html_js_files = ["narrow.js"]
+
+# Prompts and output are not what somebody wants to paste.
+copybutton_exclude = ".linenos, .gp, .go"
 
 # Names of other projects: a build needs no network, so none of theirs is looked up.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(_?asyncio|collections|abc|asgiref|channels|django|os|redis|typing)\..*"),
+    (r"py:.*", r"(_?asyncio|collections|abc|asgiref|channels|datetime|django|os|redis|typing)\..*"),
     (r"py:.*", r"(Any|Awaitable|Callable|Iterable|Mapping|AsyncIterator|URLPattern)"),
     (r"py:exc", r"(ChannelFull|ImproperlyConfigured|SynchronousOnlyOperation|TimeoutError)"),
 ]

@@ -1,2 +1,0 @@
-const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-const ws = new WebSocket(`${scheme}//${location.host}/ws/account`);

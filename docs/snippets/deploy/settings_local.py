@@ -1,6 +1,0 @@
-CHANNEL_LAYERS = {
-    "default": {
-        "BACKEND": "panther_channels.layers.LocalChannelLayer",
-        "CONFIG": {"directory": "/run/project"},
-    },
-}

@@ -1,1 +1,0 @@
-CHANNEL_LAYERS = {"default": {"BACKEND": "panther_channels.layers.LocalChannelLayer"}}
