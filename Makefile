@@ -9,18 +9,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: help demo test lint types docs bench system clean
+.PHONY: help demo test lint types docs bench guard system clean
 
 help:
-	@echo "make demo | test | lint | types | docs | bench | clean"
+	@echo "make demo | test | lint | types | docs | bench | guard | clean"
 
 demo: $(VENV)/.runtime
 	$(BIN)/python manage.py migrate --verbosity 0
 	$(BIN)/python manage.py runserver $(HOST):$(PORT)
 
+# Hundreds of processes import the same modules, so these are compiled only once.
 test: $(VENV)/.dev system
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
@@ -35,8 +36,13 @@ types: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -q -W -n docs docs/_build/html
 
-bench: $(VENV)/.dev system
-	$(BIN)/python -m tests.benchmarks
+# With its peers, in an environment of their own.
+bench: .venv-bench/.done system
+	.venv-bench/bin/python -m tests.benchmarks --rounds 3 --seconds 0.5 --publish docs/performance
+
+# Fails when our share of a raw application's speed has fallen.
+guard: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.guard
 
 # Programs that pip can't bring. Tests that need a missing one are skipped, with CI set they fail.
 system:
@@ -80,6 +86,13 @@ $(VENV)/.pip:
 	$(PYTHON) -m venv $(VENV)
 # Dependency groups need pip 25.1.
 	$(PIP) install --upgrade "pip>=25.1"
+	@touch $@
+
+.venv-bench/.done: pyproject.toml tests/benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip --disable-pip-version-check -q install --upgrade "pip>=25.1"
+	.venv-bench/bin/python -m pip --disable-pip-version-check -q install -e . \
+	    -r tests/benchmarks/requirements.txt
 	@touch $@
 
 $(VENV)/.runtime: $(VENV)/.pip pyproject.toml
