@@ -24,6 +24,7 @@ _STEPS = 64  # looks at the memberships within a third of their time
 _RETRY = 10.0  # seconds at most until another attempt to renew them
 _LARGEST = 16 * 1024 * 1024 - 1024  # bytes: of the local layer's frames, less what is around them
 _LARGEST_OVER_REDIS = 1024 * 1024
+_TRIES = 3  # to become a member
 
 #: The group of all connections.
 EVERYBODY = "panther_channels.everybody"
@@ -295,7 +296,7 @@ class _AnyLayer(Backplane):
         self._note(group, channel)  # even should it fail: then it will be left
         if self._keeping is None:
             self._keeping = asyncio.create_task(self._keep())
-        await self._layer.group_add(group, channel)
+        await self._add(group, channel)
 
     async def group_discard(self, group: str, channel: str) -> None:
         self._members.pop((group, channel), None)
@@ -304,6 +305,17 @@ class _AnyLayer(Backplane):
             self._keeping = None
         async with asyncio.timeout(TO_SEND):
             await self._layer.group_discard(group, channel)
+
+    async def _add(self, group: str, channel: str) -> None:
+        # After a restart of its Redis, redis-py 8.1 hands out what is dead in its pool, unchecked
+        # (where `maint_notifications_enabled()` is "auto"): each such connection fails once.
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                await self._layer.group_add(group, channel)
+                break
+            except Exception as error:
+                if not tries_left or not is_trouble(error):
+                    raise
 
     def _note(self, group: str, channel: str) -> None:
         self._members.pop((group, channel), None)
@@ -336,7 +348,7 @@ class _AnyLayer(Backplane):
                 continue  # it has left meanwhile
             try:
                 async with asyncio.timeout(TO_SEND):
-                    await self._layer.group_add(group, channel)
+                    await self._add(group, channel)
                     if (group, channel) not in self._members:  # in just this moment
                         await self._layer.group_discard(group, channel)
                         continue

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from panther_channels.layers.backplane import backplane
 from panther_channels.websocket import send_message_to_websocket
 from tests.broker import Broker
 from tests.conftest import StartServer
@@ -84,3 +85,27 @@ async def test_an_outage_that_empties_redis(
     ids |= await opened(clients, server, 1)
     await until_reached(ids)
     survived(server, ids)
+
+
+async def test_what_a_restart_of_redis_leaves_in_the_pool(broker: Broker):
+    layer = redis_layer("core", broker.url)
+    inboxes = [await backplane(layer).open_channel() for _ in range(30)]
+
+    async def join(join_one: Callable[[Any], Any]) -> list[Any]:
+        joining = (join_one(inbox) for inbox in inboxes)
+        return await asyncio.gather(*joining, return_exceptions=True)
+
+    def ours(inbox: Any) -> Any:
+        return inbox.join("room")
+
+    def alone(inbox: Any) -> Any:
+        return layer.group_add("room", inbox.name)
+
+    for join_one, is_well in ((ours, True), (alone, False)):
+        assert await join(ours) == [None] * len(inboxes)  # each with a connection of its own
+        broker.restart()
+        failed = [error for error in await join(join_one) if error is not None]
+        assert (not failed) == is_well, "redis-py checks its pool: Backplane's _add() may go"
+    for inbox in inboxes:
+        await inbox.leave_all()
+    await close_layer(layer)

@@ -58,7 +58,7 @@ _READ = 1.0  # seconds after which a silent connection is looked at
 _ANSWER = 5.0  # seconds until a message is with Redis, where the host has no socket_timeout
 _GRACE = 2.0  # seconds after an outage in which somebody may have to subscribe again
 _PAUSE = 0.1  # seconds between two attempts to find a receiver then
-_RETURN = 0.5  # seconds in which all who have subscribed do so again
+_RETURN = 1.0  # seconds in which all who have subscribed do so again
 
 _BATCH = 1000  # messages that are sent without waiting for an answer
 _BATCH_SIZE = 256 * 1024  # bytes of them, but for the last one
