@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: help demo test lint types docs bench guard system clean
+.PHONY: help demo test coverage lint types docs bench guard system clean
 
 help:
 	@echo "make demo | test | lint | types | docs | bench | guard | clean"
@@ -22,6 +22,9 @@ demo: $(VENV)/.runtime
 test: $(VENV)/.dev system
 	$(BIN)/coverage erase
 	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(MAKE) --no-print-directory coverage
+
+coverage:
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
