@@ -79,6 +79,12 @@ def recheck_access() -> bool:
 
 
 @_kept
+def gc_freeze() -> bool:
+    """``WS_GC_FREEZE``: keep connections out of full garbage collections. Default: ``True``."""
+    return bool(_setting("WS_GC_FREEZE", True))
+
+
+@_kept
 def trust_daphne_root_path() -> bool:
     """``WS_TRUST_DAPHNE_ROOT_PATH``: believe that header of every client. Default: ``False``."""
     return bool(_setting("WS_TRUST_DAPHNE_ROOT_PATH", False))

@@ -12,9 +12,11 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+from panther_channels import conf
 from panther_channels._hub.hook_limits import HANDLING, SPREADING, HookLimits, grace
 from panther_channels._hub.rechecks import Rechecks
 from panther_channels._process.blocked_loop import TICK, BlockedLoop
+from panther_channels._process.garbage import Freezer
 from panther_channels._process.loops import OnePerLoop
 from panther_channels._socket.closing import RESTART
 from panther_channels._socket.slow_client import SlowClients
@@ -53,6 +55,8 @@ class Hub:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._is_ticking = False
+        self._ended = 0  # connections, ever
+        self._freezer = Freezer()
         self._blocked_loop = BlockedLoop(asyncio.get_running_loop(), self._name_of)
 
     # Who is there
@@ -79,6 +83,7 @@ class Hub:
         self._limits.pop(socket, None)
         self._expiries.pop(socket, None)
         self.connections.pop(socket.task, None)
+        self._ended += 1
         if not self.connections:
             self._is_empty.set()
 
@@ -108,6 +113,8 @@ class Hub:
         self.slow_clients.check(now, sockets)
         if self._next_expiry <= time.time():
             self._expire(time.time())
+        if not self.is_stopping and conf.gc_freeze():  # else all ends in a moment
+            self._freezer.check(len(sockets), self._ended)
 
     def _limits_of(self, socket: Socket) -> HookLimits:
         found = self._limits.get(socket)

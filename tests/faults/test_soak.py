@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from picows import WSListener, ws_connect
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
@@ -21,7 +22,8 @@ from tests.broker import Broker
 from tests.client import Client
 from tests.conftest import StartServer
 from tests.layers import close_layer, default_layer, redis_layer
-from tests.servers import ALL_SERVERS, Server
+from tests.servers import ALL_SERVERS, Server, ServerName
+from tests.waiting import until
 from tests.wire import raw_client, request
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "9"))
@@ -104,6 +106,30 @@ async def settled(server: Server, before: Holdings) -> Holdings:
             break
         await asyncio.sleep(0.2)
     return found
+
+
+async def test_many_are_kept_out_of_garbage_collections(
+    start_server: StartServer, server_name: ServerName
+):
+    server = start_server(server_name)
+
+    async def frozen() -> int:
+        async with Client(server) as ask:
+            return int(str(await ask.first("/ws/frozen")))
+
+    before = await holdings(server)
+    assert await frozen() == 0
+    url = f"{server.ws_url}/ws/echo"
+    opened = await asyncio.gather(*(ws_connect(WSListener, url) for _ in range(600)))
+    await until(frozen)
+    for transport, _listener in opened:
+        transport.disconnect()
+
+    async def all_are_looked_at() -> bool:
+        return await frozen() == 0
+
+    await until(all_are_looked_at)
+    assert (await settled(server, before)).is_no_more_than(before)
 
 
 async def test_visitors(broker: Broker, start_server: StartServer):

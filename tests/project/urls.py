@@ -30,6 +30,7 @@ websocket_urls = {
         "noting": websockets.Noting,
         "relay": websockets.Relay,
         "tasks": websockets.Tasks,
+        "frozen": websockets.Frozen,
         "reject": websockets.Reject,
         "reject-with-code": websockets.RejectWithCode,
         "raise/<hook>": websockets.RaiseIn,

@@ -1,6 +1,7 @@
 """The WebSockets of the test project."""
 
 import asyncio
+import gc
 import json
 import logging
 from decimal import Decimal
@@ -77,6 +78,14 @@ class Tasks(GenericWebsocket):
     async def connect(self):
         await self.accept()
         await self.send(len(asyncio.all_tasks()))
+
+
+class Frozen(GenericWebsocket):
+    """Tells how many objects are kept out of garbage collections."""
+
+    async def connect(self):
+        await self.accept()
+        await self.send(gc.get_freeze_count())
 
 
 class Reject(GenericWebsocket):

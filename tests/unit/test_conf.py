@@ -28,6 +28,7 @@ SETTINGS: dict[str, tuple[Callable[[], Any], Any, list[Any], list[Any]]] = {
     "WS_CHANNEL_LAYER": (conf.channel_layer, "default", ["sockets"], []),
     "WS_CLOSE_ON_TOKEN_EXPIRY": (conf.close_on_token_expiry, False, [True, False], []),
     "WS_RECHECK_ACCESS": (conf.recheck_access, True, [True, False], []),
+    "WS_GC_FREEZE": (conf.gc_freeze, True, [True, False], []),
     "WS_TRUST_DAPHNE_ROOT_PATH": (conf.trust_daphne_root_path, False, [True, False], []),
     "WS_ALLOWED_ORIGINS": (conf.allowed_origins, None, [None, ["*", "https://a.b"]], ["*", 5]),
     **{
