@@ -41,11 +41,9 @@ class OnePerLoop(Generic[T]):
         self._latest = None
         return self._found.pop(loop, None)
 
-    def pop_all(self) -> list[tuple[asyncio.AbstractEventLoop, T]]:
-        """Forget those of all event loops, and return them."""
-        self._latest = None
-        found, self._found = self._found, WeakKeyDictionary()
-        return list(found.items())
+    def loops(self) -> list[asyncio.AbstractEventLoop]:
+        """The event loops that have one."""
+        return list(self._found)
 
     def _forget(self, _loop: object) -> None:
         self._latest = None

@@ -65,6 +65,25 @@ assert os.listdir({str(folder)!r})
     assert sockets(folder) == []
 
 
+def test_the_exit_leaves_a_loop_that_runs_to_its_own_end(folder):
+    """Two threads would close the same sockets, and what was posted there may not have gone out."""
+    code = f"""
+import atexit, os
+from panther_channels._process.background import Background
+from panther_channels.layers import LocalChannelLayer
+
+background = Background()
+atexit.register(lambda: print(os.listdir({str(folder)!r})))  # after the layer's, before the loop's
+layer = LocalChannelLayer({str(folder)!r})
+background.run(layer.new_channel(), "A channel")
+print(os.listdir({str(folder)!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    before, at_exit = done.stdout.splitlines()
+    assert before == at_exit != "[]"
+    assert (done.stderr, sockets(folder)) == ("", [])
+
+
 # From one process to another
 
 

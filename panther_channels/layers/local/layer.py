@@ -211,12 +211,14 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
             node.close(loop)
 
     def _exit(self) -> None:
-        for loop, node in self._nodes.pop_all():
-            node.close(loop)
+        for loop in self._nodes.loops():
+            if not loop.is_running():  # one that runs in a thread does it at its own end
+                self._close(loop)
 
     def _forked(self) -> None:
-        for _loop, node in self._nodes.pop_all():
-            node.abandon()
+        for loop in self._nodes.loops():
+            if (node := self._nodes.pop(loop)) is not None:
+                node.abandon()
 
 
 def _call_before_close(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
