@@ -114,7 +114,7 @@ class Hub:
         if self._next_expiry <= time.time():
             self._expire(time.time())
         if not self.is_stopping and conf.gc_freeze():  # else all ends in a moment
-            self._freezer.check(len(sockets), self._ended)
+            self._freezer.check(now, len(sockets), self._ended)
 
     def _limits_of(self, socket: Socket) -> HookLimits:
         found = self._limits.get(socket)

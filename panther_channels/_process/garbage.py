@@ -6,48 +6,55 @@ there, so that it is half of the cost of a handshake where many come at once.
 """
 
 import gc
+from functools import cache
 
-_STEP = 500  # connections
+_STEP = 500  # connections, at least
+_CALM = 10.0  # seconds
+_OF_PYTHON = 1000  # objects, more than what Python 3.12 has frozen by itself
 
 
 class Freezer:
     """Keeps open connections out of full collections, by ``gc.freeze()``: they are no garbage.
 
-    What was frozen is not found any more once it is garbage in a cycle. So all is let go when a
-    good part of the connections have ended, until a full collection has looked at it. A project
-    that freezes by itself, or has turned the collector off, is left alone.
+    What was frozen is not found any more once it is garbage in a cycle. So all is collected when a
+    quarter of the connections have come or ended since the last time, but not while many come. A
+    project that has frozen something itself, or has turned the collector off, is left alone.
     """
 
     def __init__(self) -> None:
-        self._is_ours = gc.isenabled() and not gc.get_freeze_count()
         self._frozen = 0  # connections that were open at the latest freeze
-        self._ended = 0  # that had ended at the first one
-        self._collections = -1  # full ones, up to when it was let go
+        self._frozen_at = 0.0
+        self._known = 0  # connections that were open at the latest full collection
+        self._ended = 0  # that had ended then
 
-    def check(self, there: int, ended: int) -> None:
+    def check(self, now: float, there: int, ended: int) -> None:
         """Do what is due; called every now and then.
 
         Args:
+            now: the time, as ``time.monotonic()`` tells it.
             there: how many connections are open.
             ended: how many have ended, ever.
         """
-        if not self._is_ours:
+        if _project_freezes() or not gc.isenabled():
             return
-        if self._frozen:
-            if ended - self._ended >= max(_STEP, self._frozen // 4):
+        if there - self._frozen >= max(_STEP, self._frozen // 8):
+            self._freeze(now, there)
+        elif self._frozen and now - self._frozen_at >= _CALM:
+            changed = max(there - self._known, ended - self._ended)
+            if changed >= max(_STEP, self._known // 4):
                 gc.unfreeze()
-                self._frozen, self._collections = 0, _full_collections()
-                return
-        elif self._collections == _full_collections():
-            return
-        else:
-            self._ended = ended
-        if there - self._frozen >= _STEP:
-            gc.collect(1)  # of the youngest some are garbage
+                gc.collect()
+                self._known, self._ended = there, ended
+                self._freeze(now, there)
+
+    def _freeze(self, now: float, there: int) -> None:
+        if there >= _STEP:
             gc.freeze()
-            self._frozen = there
+            self._frozen, self._frozen_at = there, now
+        else:
+            self._frozen = 0
 
 
-def _full_collections() -> int:
-    count: int = gc.get_stats()[2]["collections"]
-    return count
+@cache  # before we do
+def _project_freezes() -> bool:
+    return gc.get_freeze_count() >= _OF_PYTHON

@@ -29,6 +29,7 @@ from tests.wire import raw_client, request
 SECONDS = float(os.environ.get("SOAK_SECONDS", "9"))
 VISITORS = int(os.environ.get("SOAK_VISITORS", "60"))
 PATIENCE = 20.0  # seconds for what must come
+FROZEN = 1000  # objects; a project has tens of thousands, and some Pythons freeze a few themselves
 AFTERMATH = 3.0  # seconds after Redis is back in which it may be missed yet
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(SECONDS + 120)]
@@ -118,15 +119,19 @@ async def test_many_are_kept_out_of_garbage_collections(
             return int(str(await ask.first("/ws/frozen")))
 
     before = await holdings(server)
-    assert await frozen() == 0
+    assert await frozen() < FROZEN
     url = f"{server.ws_url}/ws/echo"
     opened = await asyncio.gather(*(ws_connect(WSListener, url) for _ in range(600)))
-    await until(frozen)
+
+    async def are_kept_out() -> bool:
+        return await frozen() > FROZEN
+
+    await until(are_kept_out)
     for transport, _listener in opened:
         transport.disconnect()
 
     async def all_are_looked_at() -> bool:
-        return await frozen() == 0
+        return await frozen() < FROZEN
 
     await until(all_are_looked_at)
     assert (await settled(server, before)).is_no_more_than(before)

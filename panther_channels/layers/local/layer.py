@@ -4,7 +4,9 @@ import asyncio
 import atexit
 import functools
 import os
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Self
 from weakref import WeakSet
 
@@ -19,7 +21,9 @@ from panther_channels.layers.local.directory import Directory
 from panther_channels.layers.local.frames import Kind, encode, pack, unpack
 from panther_channels.layers.local.losses import Losses
 from panther_channels.layers.local.node import Node
-from panther_channels.layers.local.peers import Peers
+from panther_channels.layers.local.peers import LAST_WAIT, Peers
+
+_EXIT = LAST_WAIT + 1.0  # seconds for an event loop in another thread, which may be blocked
 
 
 class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # has no types
@@ -212,8 +216,22 @@ class LocalChannelLayer(Backplane, BaseChannelLayer):  # type: ignore[misc] # ha
 
     def _exit(self) -> None:
         for loop in self._nodes.loops():
-            if not loop.is_running():  # one that runs in a thread does it at its own end
+            if loop.is_running():  # in a thread, of `sync` or `runserver`
+                self._close_there(loop)
+            else:
                 self._close(loop)
+
+    def _close_there(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In the loop's own thread: two threads would close the same sockets at once."""
+        is_closed = threading.Event()
+
+        def close() -> None:
+            self._close(loop)
+            is_closed.set()
+
+        with suppress(RuntimeError):  # the loop has ended just now, and closed what it had
+            loop.call_soon_threadsafe(close)
+            is_closed.wait(_EXIT)
 
     def _forked(self) -> None:
         for loop in self._nodes.loops():
