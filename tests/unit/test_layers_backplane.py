@@ -141,6 +141,25 @@ def test_a_layer_that_fails_to_renew_is_asked_again(
     fast(test())
 
 
+@pytest.mark.parametrize(
+    ("error", "tries"), [(ConnectionError("dead"), 3), (TypeError("a bug"), 1)]
+)
+async def test_what_may_be_a_dead_connection_is_tried_again(error: Exception, tries: int):
+    class Counting(Remembering):
+        tries = 0
+
+        async def group_add(self, group: str, channel: str) -> None:
+            self.tries += 1
+            await super().group_add(group, channel)
+
+    layer = Counting()
+    layer.error = error
+    with pytest.raises(type(error)):
+        await backplane(layer).group_add("g", "c")
+    assert layer.tries == tries
+    await backplane(layer).group_discard("g", "c")
+
+
 async def test_who_leaves_while_it_is_renewed_has_left(layer: InMemoryChannelLayer):
     begun, go_on = asyncio.Event(), asyncio.Event()
 
