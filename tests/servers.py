@@ -7,6 +7,7 @@ about the port depends on the server, on its command and on the logging of the p
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -296,11 +297,16 @@ def over_core(url: str, **config: Any) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that was free a moment ago.
+
+    Not one that the kernel gives away: while a Redis is away, its clients go on asking for it
+    there, and nobody else may have its port.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
